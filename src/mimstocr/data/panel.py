@@ -1,0 +1,181 @@
+"""The Panel: prices by day and symbol, checked once at the door and read-only after.
+
+A Panel is an `xarray.Dataset` with dims (date, symbol); `values[t]` is what was known at the close of day t.
+
+- float32 variables: `close` always; `open`, `high`, `low`, `volume`, `vwap`, `factor`, `market_value` where
+  the source has them. Prices are adjusted for splits and dividends. NaN means that nothing is known.
+- bool variables: `member`, in the universe that day; `tradable`, a price came about that day (methods: a
+  suspended day arrives as a missing row or as a repeated price with volume 0, and is not tradable).
+- `benchmark` (date,), float32: the close of the index, where one was asked for.
+- attributes: `source`, `days_per_year`, `benchmark_name`, `dropped` (reason to number of rows) and `notes`
+  (what a reader of results must know about this data).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from mimstocr.errors import DataError
+
+Panel = xr.Dataset
+Days = NDArray[np.datetime64]
+Matrix = NDArray[np.float32]
+
+PRICES = ("open", "high", "low", "close", "vwap")
+FIELDS = (*PRICES, "volume", "factor", "market_value")
+
+
+def make_panel(
+    fields: Mapping[str, NDArray[np.floating]],
+    dates: Days,
+    symbols: Sequence[str],
+    *,
+    source: str,
+    days_per_year: int = 252,
+    member: NDArray[np.bool_] | None = None,
+    benchmark: NDArray[np.floating] | None = None,
+    benchmark_name: str | None = None,
+    dropped: Mapping[str, int] | None = None,
+    notes: Sequence[str] = (),
+    max_dropped: float = 0.05,
+) -> Panel:
+    """Check prices at the door and make a Panel of them.
+
+    fields: name to (days, symbols), names from `FIELDS`, `close` required; NaN where there is no row.
+    dates: (days,), strictly increasing. symbols: unique names. member: (days, symbols), none: wherever there is
+    a close. benchmark: (days,) closes of an index. dropped: rows that the source itself left out, by reason.
+
+    A row (one symbol on one day) with an impossible value is dropped whole and counted by its reason: a price
+    that is infinite or not above zero, a low above the high, a negative volume, prices without a close.
+    Raises DataError on wrong shapes, unknown fields, no rows, unordered days, or when more than `max_dropped`
+    of the rows were dropped.
+    """
+    dates = np.asarray(dates, dtype="datetime64[D]")
+    shape = (len(dates), len(symbols))
+    _check_axes(dates, symbols, source)
+    _check_fields(fields, shape, source)
+
+    values: dict[str, Matrix] = {name: np.array(fields[name], dtype=np.float32) for name in FIELDS if name in fields}
+    present = np.zeros(shape, dtype=bool)
+    for array in values.values():
+        present |= ~np.isnan(array)
+    n_rows = int(present.sum())
+    counts = dict(dropped or {})
+    for reason, bad in _impossible(values).items():
+        bad &= present
+        if bad.any():
+            counts[reason] = counts.get(reason, 0) + int(bad.sum())
+            present &= ~bad
+            for array in values.values():
+                array[bad] = np.nan
+    _check_losses(counts, n_rows + sum((dropped or {}).values()), max_dropped, source)
+    if not present.any():
+        raise DataError(f"{source}: expected prices, but no usable row is left; check the fields and the days asked for")
+
+    known = ~np.isnan(values["close"])
+    tradable = known & (values["volume"] > 0) if "volume" in values else known.copy()
+    data = {name: (("date", "symbol"), array) for name, array in values.items()}
+    data["member"] = (("date", "symbol"), known.copy() if member is None else np.asarray(member, dtype=bool) & known)
+    data["tradable"] = (("date", "symbol"), tradable)
+    variables: dict[str, object] = dict(data)
+    if benchmark is not None:
+        variables["benchmark"] = (("date",), np.array(benchmark, dtype=np.float32))
+    panel = xr.Dataset(
+        variables,
+        coords={"date": dates.astype("datetime64[ns]"), "symbol": np.asarray(symbols, dtype=np.str_)},
+        attrs={
+            "source": source,
+            "days_per_year": days_per_year,
+            "benchmark_name": benchmark_name,
+            "dropped": counts,
+            "notes": list(notes),
+        },
+    )
+    for variable in panel.variables.values():
+        variable.values.flags.writeable = False
+    return panel
+
+
+def days_of(panel: Panel) -> Days:
+    """(days,) dates as datetime64[D]."""
+    days: Days = panel["date"].values.astype("datetime64[D]")
+    return days
+
+
+def symbols_of(panel: Panel) -> list[str]:
+    """The symbols, in the panel's order."""
+    return [str(symbol) for symbol in panel["symbol"].values]
+
+
+def usable(panel: Panel) -> NDArray[np.bool_]:
+    """(days, symbols): the day's cross-section, members that could be traded that day."""
+    mask: NDArray[np.bool_] = panel["member"].values & panel["tradable"].values
+    return mask
+
+
+def fingerprint(panel: Panel) -> str:
+    """A short hash of everything a result depends on: days, symbols and every value."""
+    digest = hashlib.blake2b(digest_size=12)
+    digest.update(days_of(panel).astype(np.int64).tobytes())
+    digest.update("\n".join(symbols_of(panel)).encode())
+    for name in sorted(str(key) for key in panel.data_vars):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(panel[name].values))
+    return digest.hexdigest()
+
+
+def _check_axes(dates: Days, symbols: Sequence[str], source: str) -> None:
+    if len(dates) == 0 or len(symbols) == 0:
+        raise DataError(f"{source}: expected days and symbols, got {len(dates)} days and {len(symbols)} symbols")
+    if np.isnat(dates).any():
+        raise DataError(f"{source}: a date is missing; every row needs its day")
+    steps = np.diff(dates).astype(np.int64)
+    if (steps <= 0).any():
+        at = int(np.argmax(steps <= 0)) + 1
+        raise DataError(f"{source}: days must increase, but {dates[at]} follows {dates[at - 1]}; sort, and drop repeats")
+    if len(set(symbols)) != len(symbols):
+        seen: set[str] = set()
+        twice = next(symbol for symbol in symbols if symbol in seen or seen.add(symbol))  # type: ignore[func-returns-value]
+        raise DataError(f"{source}: symbol {twice!r} comes twice; each symbol must be one column")
+
+
+def _check_fields(fields: Mapping[str, NDArray[np.floating]], shape: tuple[int, int], source: str) -> None:
+    if "close" not in fields:
+        raise DataError(f"{source}: expected a close, got fields {sorted(fields)}; name its column in data.columns")
+    for name, array in fields.items():
+        if name not in FIELDS:
+            raise DataError(f"{source}: unknown field {name!r}; known: {', '.join(FIELDS)}")
+        if np.shape(array) != shape:
+            raise DataError(f"{source}: field {name!r} has shape {np.shape(array)}, expected (days, symbols) = {shape}")
+
+
+def _impossible(values: Mapping[str, Matrix]) -> dict[str, NDArray[np.bool_]]:
+    """Reason to (days, symbols) rows that cannot be."""
+    close = values["close"]
+    no_price = np.zeros(close.shape, dtype=bool)
+    for name in PRICES:
+        if name in values:
+            no_price |= np.isinf(values[name]) | (values[name] <= 0)
+    reasons = {"price infinite or not above zero": no_price}
+    if "high" in values and "low" in values:
+        # adjusted prices carry rounding: only a gap that rounding cannot explain is an error
+        reasons["low above high"] = values["low"] > values["high"] * np.float32(1 + 1e-4)
+    if "volume" in values:
+        reasons["volume infinite or negative"] = np.isinf(values["volume"]) | (values["volume"] < 0)
+    reasons["no close"] = np.isnan(close)
+    return reasons
+
+
+def _check_losses(counts: Mapping[str, int], n_rows: int, max_dropped: float, source: str) -> None:
+    lost = sum(counts.values())
+    if n_rows and lost > max_dropped * n_rows:
+        account = ", ".join(f"{reason}: {count}" for reason, count in counts.items())
+        raise DataError(
+            f"{source}: {lost} of {n_rows} rows ({lost / n_rows:.1%}) cannot be used ({account}); "
+            f"mend the data, or raise data.max_dropped (now {max_dropped:.1%})"
+        )

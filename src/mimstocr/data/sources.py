@@ -1,0 +1,33 @@
+"""Addresses: which source reads which kind of place."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from mimstocr.components import Registry, near
+from mimstocr.data.panel import Panel
+from mimstocr.data.settings import DataSettings
+from mimstocr.errors import DataError
+
+
+class Source(Protocol):
+    """Reads the place of an address and gives a Panel that passed the door."""
+
+    def __call__(self, place: str, settings: DataSettings) -> Panel: ...
+
+
+SOURCES: Registry[Source] = Registry("source", "mimstocr.data.source")
+
+
+def load_panel(settings: DataSettings) -> Panel:
+    """The Panel at `settings.source`.
+
+    Raises DataError when the address has no scheme, or the source refuses; ConfigError on an unknown scheme.
+    """
+    scheme, colon, place = settings.source.partition(":")
+    if not colon or not place:
+        raise DataError(
+            f"expected an address scheme:place, got {settings.source!r}; "
+            f"for a folder in Qlib's format write qlib:{settings.source}; {near(scheme, SOURCES.names())}"
+        )
+    return SOURCES.get(scheme)(place, settings)

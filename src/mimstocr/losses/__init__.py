@@ -1,0 +1,8 @@
+"""How wrong a model is, one value per day.
+
+Each loss is a pure function of tensors (the mathematics) and a component around it (its settings).
+"""
+
+from mimstocr.losses.base import LOSSES, AnyLoss, Loss
+
+__all__ = ["LOSSES", "AnyLoss", "Loss"]
