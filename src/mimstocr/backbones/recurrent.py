@@ -1,0 +1,58 @@
+"""LSTM and GRU: each stock's history on its own, the last hidden state of the top layer."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from mimstocr.backbones.base import BACKBONES, Backbone
+
+
+class Recurrent(nn.Module):
+    """A recurrent network over the window of each valid stock."""
+
+    def __init__(self, rnn: nn.LSTM | nn.GRU) -> None:
+        super().__init__()
+        self.rnn = rnn
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """[D, N, L, F] and bool [D, N] to [D, N, H]; invalid rows give zeros."""
+        # time first is the layout that the kernels want; only valid rows are computed
+        steps = x[valid].transpose(0, 1).contiguous()  # L, M, F
+        out, _ = self.rnn(steps)
+        state = out.new_zeros(*valid.shape, out.shape[-1])
+        return state.masked_scatter(valid[..., None], out[-1])
+
+
+class _RecurrentSettings(Backbone):
+    hidden_size: Annotated[int, Field(ge=1)] = 64
+    """Width of the hidden state (paper and Qlib: 64)."""
+    num_layers: Annotated[int, Field(ge=1)] = 2
+    """Stacked layers (Qlib: 2)."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout between layers while training."""
+
+    @property
+    def width(self) -> int:
+        """The hidden size."""
+        return self.hidden_size
+
+
+@BACKBONES.register("lstm")
+class Lstm(_RecurrentSettings):
+    """LSTM over each stock's window, last hidden state (Hochreiter and Schmidhuber 1997; Qlib's LSTM)."""
+
+    def build(self, n_features: int, window: int) -> nn.Module:  # noqa: ARG002
+        """A fresh LSTM."""
+        return Recurrent(nn.LSTM(n_features, self.hidden_size, self.num_layers, dropout=self.dropout))
+
+
+@BACKBONES.register("gru")
+class Gru(_RecurrentSettings):
+    """GRU over each stock's window, last hidden state (Cho et al. 2014; Qlib's GRU)."""
+
+    def build(self, n_features: int, window: int) -> nn.Module:  # noqa: ARG002
+        """A fresh GRU."""
+        return Recurrent(nn.GRU(n_features, self.hidden_size, self.num_layers, dropout=self.dropout))

@@ -1,0 +1,42 @@
+"""The model: a sharing structure around a backbone, and a linear head a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mimstocr.backbones import Backbone
+from mimstocr.sharing import Sharing
+from mimstocr.tasks import Task
+
+
+class Model(nn.Module):
+    """Windows to one output a task.
+
+    `forward(x, valid)`: x [D, N, L, F], valid bool [D, N]; gives task name to [D, N] for a task of real values,
+    [D, N, levels] for one of levels. What comes out where `valid` is false means nothing.
+    """
+
+    def __init__(
+        self, backbone: Backbone, sharing: Sharing, tasks: Mapping[str, Task], n_features: int, window: int
+    ) -> None:
+        super().__init__()
+        self.shared = sharing.build(backbone, list(tasks), n_features, window)
+        self.heads = nn.ModuleDict({name: nn.Linear(backbone.width, task.width) for name, task in tasks.items()})
+
+    def forward(self, x: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        """The outputs of all tasks."""
+        return {
+            name: head(state).squeeze(-1)
+            for (name, head), state in zip(self.heads.items(), self.shared(x, valid), strict=True)
+        }
+
+
+def seeded_model(
+    seed: int, backbone: Backbone, sharing: Sharing, tasks: Mapping[str, Task], n_features: int, window: int
+) -> Model:
+    """A fresh model whose weights depend on the seed alone; on the CPU. Seeds torch's global generator."""
+    torch.manual_seed(seed)
+    return Model(backbone, sharing, tasks, n_features, window)
