@@ -143,7 +143,7 @@ class Registry(Generic[T]):
                 self.register(point.name)(part)
 
 
-def component_field(registry: Registry[Any]) -> tuple[BeforeValidator, Any]:
+def component_field(registry: Registry[Any]) -> tuple[BeforeValidator, SerializeAsAny[Any]]:
     """The annotations of a settings field that holds one component of `registry`."""
     return BeforeValidator(registry.parse), SerializeAsAny()
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from mimstocr.backbones.base import BACKBONES, Backbone
@@ -23,7 +23,8 @@ class Recurrent(nn.Module):
         steps = x[valid].transpose(0, 1).contiguous()  # L, M, F
         out, _ = self.rnn(steps)
         state = out.new_zeros(*valid.shape, out.shape[-1])
-        return state.masked_scatter(valid[..., None], out[-1])
+        result: Tensor = state.masked_scatter(valid[..., None], out[-1])
+        return result
 
 
 class _RecurrentSettings(Backbone):
@@ -32,7 +33,13 @@ class _RecurrentSettings(Backbone):
     num_layers: Annotated[int, Field(ge=1)] = 2
     """Stacked layers (Qlib: 2)."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Dropout between layers while training."""
+    """Dropout between layers while training; needs two layers or more."""
+
+    @model_validator(mode="after")
+    def _dropout_has_a_place(self) -> Self:
+        if self.dropout > 0 and self.num_layers == 1:
+            raise ValueError(f"dropout ({self.dropout}) acts between layers, but num_layers is 1; set one or the other")
+        return self
 
     @property
     def width(self) -> int:

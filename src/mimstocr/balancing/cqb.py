@@ -82,7 +82,8 @@ class Cqb(Balancer):
         else:
             beta = self.rates(state).to(gradients)[:, None]
             smoothed = beta * state["smoothed"] + (1 - beta) * gradients
-        norms = smoothed.norm(dim=1)
+        # in float64: the squares of a small gradient vanish in float32, and its unit vector would explode
+        norms = torch.linalg.vector_norm(smoothed, dim=1, dtype=torch.float64).to(smoothed.dtype)
         units = smoothed / norms.clamp_min(torch.finfo(norms.dtype).tiny)[:, None]
         return norms.max() * units.sum(dim=0), {**state, "smoothed": smoothed, "steps": state["steps"] + 1}
 
@@ -96,9 +97,10 @@ class Cqb(Balancer):
         b = self.window
         if len(history["train"]) >= 2 * b:
             change = {key: losses[-1] - losses[-2 * b : -b].mean(dim=0) for key, losses in history.items()}
-            still = change["train"].abs() < EPS  # keep the last V of a task that no longer moves
-            divisor = torch.where(still, torch.ones_like(ratio), change["train"])
-            ratio = torch.where(still, ratio, change["indicator"] / divisor)
+            still = change["train"].abs() < EPS
+            latest = change["indicator"] / torch.where(still, torch.ones_like(ratio), change["train"])
+            # a task that no longer moves, or whose held-out loss is not finite, keeps its last V
+            ratio = torch.where(still | ~latest.isfinite(), ratio, latest)
         return {**state, **history, "ratio": ratio, "ratio_before": state["ratio"]}
 
     def weight_decay(self, state: State) -> float:

@@ -14,7 +14,9 @@ A Panel is an `xarray.Dataset` with dims (date, symbol); `values[t]` is what was
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -29,6 +31,9 @@ Matrix = NDArray[np.float32]
 PRICES = ("open", "high", "low", "close", "vwap")
 FIELDS = (*PRICES, "volume", "factor", "market_value")
 
+FIRST, LAST = np.datetime64("1700-01-01"), np.datetime64("2200-01-01")
+"""Days beyond these are mistakes, and do not fit the nanoseconds of the date coordinate."""
+
 
 def make_panel(
     fields: Mapping[str, NDArray[np.floating]],
@@ -38,6 +43,7 @@ def make_panel(
     source: str,
     days_per_year: int = 252,
     member: NDArray[np.bool_] | None = None,
+    tradable: NDArray[np.bool_] | None = None,
     benchmark: NDArray[np.floating] | None = None,
     benchmark_name: str | None = None,
     dropped: Mapping[str, int] | None = None,
@@ -48,17 +54,22 @@ def make_panel(
 
     fields: name to (days, symbols), names from `FIELDS`, `close` required; NaN where there is no row.
     dates: (days,), strictly increasing. symbols: unique names. member: (days, symbols), none: wherever there is
-    a close. benchmark: (days,) closes of an index. dropped: rows that the source itself left out, by reason.
+    a close. tradable: (days, symbols), false where the source knows that nothing could be traded; a day without
+    a close, or without volume where the source has volume, is never tradable. benchmark: (days,) closes of an
+    index that is none of the symbols. dropped: rows that the source itself left out, by reason.
 
     A row (one symbol on one day) with an impossible value is dropped whole and counted by its reason: a price
     that is infinite or not above zero, a low above the high, a negative volume, prices without a close.
-    Raises DataError on wrong shapes, unknown fields, no rows, unordered days, or when more than `max_dropped`
-    of the rows were dropped.
+    Raises DataError on wrong shapes, unknown fields, no rows, unordered days, a benchmark without a close, or
+    when more than `max_dropped` of the rows were dropped.
     """
     dates = np.asarray(dates, dtype="datetime64[D]")
     shape = (len(dates), len(symbols))
     _check_axes(dates, symbols, source)
     _check_fields(fields, shape, source)
+    for name, mask in (("member", member), ("tradable", tradable)):
+        if mask is not None and np.shape(mask) != shape:
+            raise DataError(f"{source}: {name} has shape {np.shape(mask)}, expected (days, symbols) = {shape}")
 
     values: dict[str, Matrix] = {name: np.array(fields[name], dtype=np.float32) for name in FIELDS if name in fields}
     present = np.zeros(shape, dtype=bool)
@@ -75,16 +86,24 @@ def make_panel(
                 array[bad] = np.nan
     _check_losses(counts, n_rows + sum((dropped or {}).values()), max_dropped, source)
     if not present.any():
-        raise DataError(f"{source}: expected prices, but no usable row is left; check the fields and the days asked for")
+        raise DataError(
+            f"{source}: expected prices, but no usable row is left; check the fields and the days asked for"
+        )
 
     known = ~np.isnan(values["close"])
-    tradable = known & (values["volume"] > 0) if "volume" in values else known.copy()
-    data = {name: (("date", "symbol"), array) for name, array in values.items()}
-    data["member"] = (("date", "symbol"), known.copy() if member is None else np.asarray(member, dtype=bool) & known)
-    data["tradable"] = (("date", "symbol"), tradable)
-    variables: dict[str, object] = dict(data)
+    traded = known & (values["volume"] > 0) if "volume" in values else known.copy()
+    if tradable is not None:
+        traded &= np.asarray(tradable, dtype=bool)
+    axes = ("date", "symbol")
+    variables: dict[str, tuple[tuple[str, ...], NDArray[Any]]] = {name: (axes, array) for name, array in values.items()}
+    variables["member"] = (axes, known.copy() if member is None else np.asarray(member, dtype=bool) & known)
+    variables["tradable"] = (axes, traded)
+    said = list(notes)
     if benchmark is not None:
-        variables["benchmark"] = (("date",), np.array(benchmark, dtype=np.float32))
+        closes = np.array(benchmark, dtype=np.float32)
+        closes[~(np.isfinite(closes) & (closes > 0))] = np.nan
+        said += _check_benchmark(closes, benchmark_name, symbols, dates, source)
+        variables["benchmark"] = (("date",), closes)
     panel = xr.Dataset(
         variables,
         coords={"date": dates.astype("datetime64[ns]"), "symbol": np.asarray(symbols, dtype=np.str_)},
@@ -93,12 +112,31 @@ def make_panel(
             "days_per_year": days_per_year,
             "benchmark_name": benchmark_name,
             "dropped": counts,
-            "notes": list(notes),
+            "notes": said,
         },
     )
     for variable in panel.variables.values():
         variable.values.flags.writeable = False
     return panel
+
+
+def lacking(fields: Iterable[str]) -> list[str]:
+    """Notes on what cannot be known without the fields that are absent."""
+    absent = [name for name in ("open", "high", "low", "vwap", "volume") if name not in set(fields)]
+    notes = [f"fields the source lacks: {', '.join(absent)}"] if absent else []
+    if "volume" in absent:
+        notes.append("without volume a suspended day cannot be told: every day with a close counts as tradable")
+    return notes
+
+
+def few(names: Sequence[str]) -> str:
+    """The first five names, and how many more there are."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """The names that come more than once, sorted."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 def days_of(panel: Panel) -> Days:
@@ -125,7 +163,7 @@ def fingerprint(panel: Panel) -> str:
     digest.update("\n".join(symbols_of(panel)).encode())
     for name in sorted(str(key) for key in panel.data_vars):
         digest.update(name.encode())
-        digest.update(np.ascontiguousarray(panel[name].values))
+        digest.update(np.ascontiguousarray(panel[name].values).data)
     return digest.hexdigest()
 
 
@@ -134,14 +172,16 @@ def _check_axes(dates: Days, symbols: Sequence[str], source: str) -> None:
         raise DataError(f"{source}: expected days and symbols, got {len(dates)} days and {len(symbols)} symbols")
     if np.isnat(dates).any():
         raise DataError(f"{source}: a date is missing; every row needs its day")
+    if (outside := (dates < FIRST) | (dates > LAST)).any():
+        raise DataError(f"{source}: expected days from {FIRST} to {LAST}, got {dates[outside][0]}; mend the date")
     steps = np.diff(dates).astype(np.int64)
     if (steps <= 0).any():
         at = int(np.argmax(steps <= 0)) + 1
-        raise DataError(f"{source}: days must increase, but {dates[at]} follows {dates[at - 1]}; sort, and drop repeats")
-    if len(set(symbols)) != len(symbols):
-        seen: set[str] = set()
-        twice = next(symbol for symbol in symbols if symbol in seen or seen.add(symbol))  # type: ignore[func-returns-value]
-        raise DataError(f"{source}: symbol {twice!r} comes twice; each symbol must be one column")
+        raise DataError(
+            f"{source}: days must increase, but {dates[at]} follows {dates[at - 1]}; sort, and drop repeats"
+        )
+    if twice := repeated(symbols):
+        raise DataError(f"{source}: symbol {few(twice)} comes twice; each symbol must be one column")
 
 
 def _check_fields(fields: Mapping[str, NDArray[np.floating]], shape: tuple[int, int], source: str) -> None:
@@ -152,6 +192,18 @@ def _check_fields(fields: Mapping[str, NDArray[np.floating]], shape: tuple[int, 
             raise DataError(f"{source}: unknown field {name!r}; known: {', '.join(FIELDS)}")
         if np.shape(array) != shape:
             raise DataError(f"{source}: field {name!r} has shape {np.shape(array)}, expected (days, symbols) = {shape}")
+
+
+def _check_benchmark(closes: Matrix, name: str | None, symbols: Sequence[str], dates: Days, source: str) -> list[str]:
+    """Notes on the benchmark."""
+    if closes.shape != dates.shape:
+        raise DataError(f"{source}: the benchmark has shape {closes.shape}, expected (days,) = {dates.shape}")
+    if name in symbols:
+        raise DataError(f"{source}: benchmark {name!r} is also a stock of the panel; leave it out of the symbols")
+    missing = int(np.isnan(closes).sum())
+    if missing == len(closes):
+        raise DataError(f"{source}: benchmark {name!r} has no close between {dates[0]} and {dates[-1]}; choose another")
+    return [f"benchmark {name} has no close on {missing} of {len(dates)} days"] if missing else []
 
 
 def _impossible(values: Mapping[str, Matrix]) -> dict[str, NDArray[np.bool_]]:

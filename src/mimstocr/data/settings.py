@@ -23,7 +23,7 @@ class DataSettings(Settings):
     """Last day to read; none: the last the source has."""
     benchmark: str | None = None
     """Symbol of the source's index for comparisons, such as SH000300; none: the universe's mean alone."""
-    columns: dict[str, str] = {}
+    columns: dict[str, str] = Field(default_factory=dict)
     """For tables: our field to your column, such as {close: px_last}; the rest is recognised by name."""
     days_per_year: Annotated[int, Field(gt=0)] = 252
     """Trading days a year, for annualising (252 stocks, 365 crypto)."""

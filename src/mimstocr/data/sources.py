@@ -13,7 +13,8 @@ from mimstocr.errors import DataError
 class Source(Protocol):
     """Reads the place of an address and gives a Panel that passed the door."""
 
-    def __call__(self, place: str, settings: DataSettings) -> Panel: ...
+    def __call__(self, place: str, settings: DataSettings) -> Panel:
+        """place: what follows the colon. Raises a MimstocrError that says what to mend."""
 
 
 SOURCES: Registry[Source] = Registry("source", "mimstocr.data.source")

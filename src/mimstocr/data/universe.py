@@ -7,6 +7,7 @@ line, separated by tabs or commas, as in Qlib's `instruments/*.txt`; a header li
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,7 +46,7 @@ def read_spans(path: Path) -> list[Span]:
         if len(parts) < 3:
             raise DataError(f"{path}, line {number}: expected symbol, first day, last day, got {line.strip()!r}")
         try:
-            first, last = (np.datetime64(part[:10], "D") for part in parts[1:3])
+            first, last = (np.datetime64(date.fromisoformat(part[:10])) for part in parts[1:3])
         except ValueError:
             raise DataError(f"{path}, line {number}: expected days as YYYY-MM-DD, got {line.strip()!r}") from None
         if last < first:

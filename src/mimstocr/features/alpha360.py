@@ -33,7 +33,7 @@ class Alpha360(Features):
 
     window: Annotated[int, Field(ge=1)] = 60
     """Days a window covers, today included (Qlib: 60)."""
-    fields: tuple[str, ...] | None = None
+    fields: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """Fields to use, of close, open, high, low, vwap, volume; none: those the source has."""
     clip: Annotated[float, Field(gt=0)] = 3.0
     """Scaled values are cut to [-clip, clip] (Qlib: 3)."""
@@ -59,8 +59,9 @@ class Alpha360(Features):
             values = _ratios(panel[names[f]].values, names[f], close, day, symbol, lag)
             if len(values) == 0:
                 raise DataError(
-                    f"no training value of {names[f]} {lag} days back; features.window ({self.window}) must fit "
-                    "in the days before the end of the training split"
+                    f"no training value of {names[f]} {lag} days back; the training split must end more than "
+                    f"features.window ({self.window}) days after the start of the data, and {names[f]} must have "
+                    "values there, or be left out of features.fields"
                 )
             center[self.window - 1 - lag, f], scale[self.window - 1 - lag, f] = _robust(values)
 
@@ -123,7 +124,9 @@ class _Windows(WindowMaker):
         return scaled.transpose(2, 3).contiguous()  # D, N, L, F
 
 
-def _ratios(field: Matrix, name: str, close: Matrix, day: NDArray[np.intp], symbol: NDArray[np.intp], lag: int) -> Matrix:
+def _ratios(
+    field: Matrix, name: str, close: Matrix, day: NDArray[np.intp], symbol: NDArray[np.intp], lag: int
+) -> Matrix:
     """The known values of one (field, lag) over the given rows, as ratio for volume and ratio - 1 for prices."""
     enough = slice(int(np.searchsorted(day, lag)), None)  # rows are in order of days
     past = field[day[enough] - lag, symbol[enough]]

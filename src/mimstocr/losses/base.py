@@ -29,7 +29,7 @@ class Loss(Component):
         """
 
     def diagnostics(self, target: Tensor, valid: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
-        """What is worth recording of each day's targets, name to (days,); such as the k of a truncated NDCG."""
+        """What is worth recording of each day's targets, name to (days,), such as the k of a cut NDCG."""
         return {}
 
 

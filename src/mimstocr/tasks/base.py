@@ -47,7 +47,7 @@ class Task(Component):
         """This task with what it takes from the main task settled."""
         return self
 
-    def targets(self, labels: Matrix, rows: NDArray[np.bool_]) -> Matrix:  # noqa: ARG002
+    def targets(self, labels: Matrix, rows: NDArray[np.bool_]) -> Matrix:
         """What the loss is given: labels on the true rows (days, symbols) of each day's cross-section, else NaN."""
         return np.where(rows, labels, np.float32(np.nan))
 

@@ -43,21 +43,23 @@ class Return(Task):
     def labels(self, panel: Panel) -> Matrix:
         """(days, symbols) close[t + delay + horizon] / close[t + delay] - 1."""
         close = traded_close(panel)
-        return shifted(close, self.reach) / shifted(close, self.delay) - np.float32(1)
+        gain: Matrix = shifted(close, self.reach) / shifted(close, self.delay) - np.float32(1)
+        return gain
 
     def targets(self, labels: Matrix, rows: NDArray[np.bool_]) -> Matrix:
         """Labels of the true rows, normalised within each day's cross-section; NaN elsewhere."""
         kept = super().targets(labels, rows)
-        if self.normalise == "none":
-            return kept
-        n = np.isfinite(kept).sum(axis=1, keepdims=True)
+        n = (~np.isnan(kept)).sum(axis=1, keepdims=True)
         if self.normalise == "rank":
             # 3.46 = sqrt(12) brings uniform ranks to unit variance
-            return ((average_ranks(kept) / np.maximum(n, 1) - 0.5) * 3.46).astype(np.float32)
-        filled = np.where(np.isfinite(kept), kept, 0.0).astype(np.float64)
-        mean = filled.sum(axis=1, keepdims=True) / np.maximum(n, 1)
-        spread = np.sqrt(np.where(np.isfinite(kept), (kept - mean) ** 2, 0.0).sum(axis=1, keepdims=True) / np.maximum(n - 1, 1))
-        return ((kept - mean) / np.where(spread > 0, spread, 1.0)).astype(np.float32)
+            kept = ((average_ranks(kept) / np.maximum(n, 1) - 0.5) * 3.46).astype(np.float32)
+        elif self.normalise == "zscore":
+            # in float64 the mean of equal returns is exact: rounding is not taken for a spread
+            with np.errstate(invalid="ignore", divide="ignore"):
+                mean = np.nansum(kept, axis=1, keepdims=True, dtype=np.float64) / n
+                spread = np.sqrt(np.nansum((kept - mean) ** 2, axis=1, keepdims=True) / (n - 1))
+                kept = np.where(spread > 0, (kept - mean) / spread, kept - mean).astype(np.float32)
+        return kept
 
     def score(self, output: Tensor) -> Tensor:
         """The predicted value itself."""

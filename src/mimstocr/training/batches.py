@@ -37,7 +37,11 @@ class DayBatches:
     """
 
     def __init__(
-        self, windows: WindowMaker, rows: NDArray[np.bool_], targets: Mapping[str, Matrix], device: torch.device
+        self,
+        windows: WindowMaker,
+        rows: NDArray[np.bool_],
+        targets: Mapping[str, Matrix],
+        device: torch.device,
     ) -> None:
         self._windows = windows
         self._members = [torch.from_numpy(np.flatnonzero(row)).to(device) for row in rows]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Mapping[s
         partial,
         metadata={"header": json.dumps({"format": FORMAT, **header})},
     )
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def load_checkpoint(path: Path, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -42,9 +41,13 @@ def load_checkpoint(path: Path, device: torch.device) -> tuple[dict[str, Tensor]
     except FileNotFoundError:
         raise RunError(f"no checkpoint at {path}; the run has not trained yet, start it with `mimstocr run`") from None
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise RunError(f"{path} is not a whole checkpoint of mimstocr ({error}); remove it and resume or run again") from None
+        raise RunError(
+            f"{path} is not a whole checkpoint of mimstocr ({error}); remove it and resume or run again"
+        ) from None
     if header["format"] != FORMAT:
-        raise RunError(f"{path} has checkpoint format {header['format']}, this version reads {FORMAT}; use the version that wrote it")
+        raise RunError(
+            f"{path} has checkpoint format {header['format']}, this version reads {FORMAT}; use the version that wrote it"
+        )
     return tensors, header
 
 

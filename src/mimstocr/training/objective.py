@@ -58,7 +58,8 @@ def backward(model: Model, losses: Tensor, balancer: Balancer, state: State) -> 
         for parameter, grad in zip(own, grads[len(shared) :], strict=True):
             parameter.grad = grad
     update, state = balancer.update(torch.stack(rows), state)
-    pieces = update.split([parameter.numel() for parameter in shared])
-    for parameter, piece in zip(shared, pieces, strict=True):
-        parameter.grad = piece.view_as(parameter)
+    done = 0
+    for parameter in shared:
+        parameter.grad = update[done : done + parameter.numel()].view_as(parameter)
+        done += parameter.numel()
     return state

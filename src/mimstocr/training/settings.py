@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -42,6 +42,3 @@ class EvaluationSettings(Settings):
     """k of NDCG@k."""
     quantiles: Annotated[int, Field(ge=2)] = 5
     """Groups by score whose mean returns are shown."""
-
-
-Split = Literal["train", "valid", "test"]

@@ -10,29 +10,34 @@ Files are memory-mapped and only the days asked for are touched.
 from __future__ import annotations
 
 import mmap
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 
 from mimstocr.components import near
-from mimstocr.data.panel import FIELDS, Days, Matrix, Panel, make_panel
+from mimstocr.data.panel import FIELDS, Days, Matrix, Panel, few, lacking, make_panel
 from mimstocr.data.settings import DataSettings
 from mimstocr.data.sources import SOURCES
 from mimstocr.data.universe import Span, member_mask, read_spans
-from mimstocr.errors import DataError
+from mimstocr.errors import ConfigError, DataError
 
 
 @SOURCES.register("qlib")
 def load(place: str, settings: DataSettings) -> Panel:
     """A folder in Qlib's provider format (qlib:FOLDER), universe by name; no pyqlib needed."""
+    if settings.columns:
+        raise ConfigError("data.columns is for tables, but Qlib's format names its fields itself; leave it out")
     folder = Path(place).expanduser()
     calendar = _calendar(folder)
     window = _days_asked(calendar, settings, folder)
     days = calendar[window]
     spans = [
-        span for span in read_spans(_universe_file(folder, settings.universe)) if span.first <= days[-1] and span.last >= days[0]
+        span
+        for span in read_spans(_universe_file(folder, settings.universe))
+        if span.first <= days[-1] and span.last >= days[0]
     ]
-    wanted = sorted({span.symbol for span in spans})
+    wanted = sorted({span.symbol for span in spans} - {settings.benchmark})
     symbols = [symbol for symbol in wanted if _symbol_folder(folder, symbol).is_dir()]
     if not symbols:
         raise DataError(
@@ -41,20 +46,19 @@ def load(place: str, settings: DataSettings) -> Panel:
         )
     notes = []
     if missing := sorted(set(wanted) - set(symbols)):
-        notes.append(f"{len(missing)} symbols of the universe have no prices and are left out: {_few(missing)}")
+        notes.append(f"{len(missing)} symbols of the universe have no prices and are left out: {few(missing)}")
 
     fields, short = _read(folder, symbols, calendar, window)
     if "close" not in fields:
         raise DataError(f"{folder}: no close.day.bin under features/; expected Qlib's day fields")
     if short:
-        notes.append(f"{len(short)} symbols lack days that their span in the universe promises: {_few(short)}")
-    if absent := [name for name in ("open", "high", "low", "vwap", "volume") if name not in fields]:
-        notes.append(f"fields the source lacks: {', '.join(absent)}")
+        notes.append(f"{len(short)} symbols lack days that their span in the universe promises: {few(short)}")
+    notes += lacking(fields)
 
     benchmark = None
     if settings.benchmark is not None:
         benchmark = _benchmark(folder, settings.benchmark, calendar, window)
-    panel = make_panel(
+    return make_panel(
         fields,
         days,
         symbols,
@@ -66,7 +70,6 @@ def load(place: str, settings: DataSettings) -> Panel:
         notes=notes,
         max_dropped=settings.max_dropped,
     )
-    return panel
 
 
 def _calendar(folder: Path) -> Days:
@@ -76,7 +79,8 @@ def _calendar(folder: Path) -> Days:
         raise DataError(f"qlib:{folder}: {', '.join(lacks)} missing; expected a folder in Qlib's provider format")
     lines = (folder / "calendars/day.txt").read_text().split()
     try:
-        calendar = np.array(lines, dtype="datetime64[D]")
+        # strictly: numpy alone would read 20200102 as a year
+        calendar = np.array([date.fromisoformat(line) for line in lines], dtype="datetime64[D]")
     except ValueError as error:
         raise DataError(f"{folder}/calendars/day.txt: expected one YYYY-MM-DD a line ({error})") from None
     if len(calendar) == 0:
@@ -88,7 +92,9 @@ def _calendar(folder: Path) -> Days:
 
 def _days_asked(calendar: Days, settings: DataSettings, folder: Path) -> slice:
     start = 0 if settings.start is None else int(np.searchsorted(calendar, np.datetime64(settings.start)))
-    stop = len(calendar) if settings.end is None else int(np.searchsorted(calendar, np.datetime64(settings.end), "right"))
+    stop = (
+        len(calendar) if settings.end is None else int(np.searchsorted(calendar, np.datetime64(settings.end), "right"))
+    )
     if start >= stop:
         raise DataError(
             f"qlib:{folder}: no trading day between {settings.start or 'the start'} and {settings.end or 'the end'}; "
@@ -112,9 +118,7 @@ def _symbol_folder(folder: Path, symbol: str) -> Path:
     return folder / "features" / symbol.lower()
 
 
-def _read(
-    folder: Path, symbols: list[str], calendar: Days, window: slice
-) -> tuple[dict[str, Matrix], list[str]]:
+def _read(folder: Path, symbols: list[str], calendar: Days, window: slice) -> tuple[dict[str, Matrix], list[str]]:
     """Fields to (days, symbols), and the symbols whose files stop before their span in instruments/all.txt does."""
     promised = _promised(folder)
     shape = (window.stop - window.start, len(symbols))
@@ -138,7 +142,9 @@ def _read(
                 matrix[low - window.start : high - window.start, column] = values[low - first : high - first]
         if len(set(lengths.values())) > 1:
             account = ", ".join(f"{name} {length} from day {first}" for name, (first, length) in lengths.items())
-            raise DataError(f"{place}: the fields disagree on their days ({account}); a file is truncated, fetch it again")
+            raise DataError(
+                f"{place}: the fields disagree on their days ({account}); a file is truncated, fetch it again"
+            )
         if "close" in lengths and symbol in promised:
             first, length = lengths["close"]
             span = promised[symbol]
@@ -161,7 +167,7 @@ def _bin(path: Path, n_days: int) -> tuple[int, Matrix]:
             raise DataError(f"{path}: {size} bytes is not a whole number of float32 values; the file is truncated")
         values = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype="<f4")
     first = float(values[0])
-    if not (first.is_integer() and 0 <= first and first + len(values) - 1 <= n_days):
+    if not (first.is_integer() and first >= 0 and first + len(values) - 1 <= n_days):
         raise DataError(
             f"{path}: starts at day {first:g} with {len(values) - 1} values, but calendars/day.txt has {n_days} days; "
             "the calendar and the features are of different versions, fetch both again"
@@ -179,7 +185,3 @@ def _benchmark(folder: Path, symbol: str, calendar: Days, window: slice) -> Matr
     whole = np.full(len(calendar), np.nan, dtype=np.float32)
     whole[first : first + len(values)] = values
     return whole[window]
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

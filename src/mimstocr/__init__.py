@@ -1,0 +1,51 @@
+"""MiM-StocR: daily prices to a ranked list of stocks, learned on several tasks at once, with honest evidence."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mimstocr.config import Config, load_config
+    from mimstocr.data import DataSettings, Panel, load_panel, panel_from_frame
+    from mimstocr.workflow import RunResult, evaluate, recommend, run, run_backtest, write_report
+
+__version__ = version("mimstocr")
+
+# torch takes a second to import: nothing of it until something that trains is asked for
+_HOMES = {
+    "Config": "mimstocr.config",
+    "load_config": "mimstocr.config",
+    "DataSettings": "mimstocr.data",
+    "Panel": "mimstocr.data",
+    "load_panel": "mimstocr.data",
+    "panel_from_frame": "mimstocr.data",
+    "RunResult": "mimstocr.workflow",
+    "evaluate": "mimstocr.workflow",
+    "recommend": "mimstocr.workflow",
+    "run": "mimstocr.workflow",
+    "run_backtest": "mimstocr.workflow",
+    "write_report": "mimstocr.workflow",
+}
+
+__all__ = [
+    "Config",
+    "DataSettings",
+    "Panel",
+    "RunResult",
+    "evaluate",
+    "load_config",
+    "load_panel",
+    "panel_from_frame",
+    "recommend",
+    "run",
+    "run_backtest",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mimstocr' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,5 @@
+"""`python -m mimstocr`: the command without its script."""
+
+from mimstocr.cli.main import main
+
+main()

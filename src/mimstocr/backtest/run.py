@@ -1,0 +1,220 @@
+"""A backtest of scores on a Panel: net, gross, universe and index over exactly the same days."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+import polars as pl
+import xarray as xr
+from numpy.typing import NDArray
+
+from mimstocr.backtest.benchmark import index_returns, universe_mean
+from mimstocr.backtest.engine import Simulation, Values, simulate
+from mimstocr.backtest.portfolio import portfolio_metrics
+from mimstocr.backtest.strategy import Strategy
+from mimstocr.data.panel import Days, Panel, days_of, symbols_of
+from mimstocr.errors import DataError
+
+Day = date | np.datetime64
+
+
+@dataclass(frozen=True, eq=False)
+class BacktestResult:
+    """What the account earned, beside the universe and the index.
+
+    All (days,) arrays are over `days`, the days compared: from the day after the first fill to the last. The
+    entry itself moves no price but costs money: its cost and turnover are counted on the first day compared,
+    so that the net returns compound to the account's final value over its capital.
+    """
+
+    days: Days
+    net_returns: Values
+    gross_returns: Values
+    """The same decisions at cost 0."""
+    universe_returns: Values
+    """`universe_mean`; NaN on a day without one."""
+    index_returns: Values | None
+    """None where the panel has no benchmark; NaN on a day without one."""
+    turnover: Values
+    """One-way, of the net account."""
+    costs: Values
+    """Money paid by the net account."""
+    n_held: NDArray[np.int64]
+    simulated_days: Days
+    """The days of `net` and `gross`: all the days asked for, those before the first fill included."""
+    net: Simulation
+    gross: Simulation
+    metrics: dict[str, dict[str, float]]
+    """`portfolio_metrics` of net, gross, universe and index, the first two with their mean daily `turnover`, net
+    also with `costs`, all that was paid as a fraction of the capital. Net, gross and universe are measured
+    against the benchmark named in `measured_against`. The universe or the index is left out where a day of it
+    is missing."""
+    measured_against: str | None
+    """"index" where it is complete, else "universe" (which is then not measured against itself), else None."""
+    counts: dict[str, int]
+    """What a reader must know: days without a decision, decisions not filled by the end, buys not filled, sells
+    stuck, marks at an old price, days that the universe and the index lack."""
+
+    def table(self) -> pl.DataFrame:
+        """One row a day compared: date, net, gross, universe, index (daily returns), turnover, costs, n_held.
+
+        A return that is not known is null; without an index its column is null throughout.
+        """
+        index = np.full(len(self.days), np.nan) if self.index_returns is None else self.index_returns
+        columns = {
+            "date": self.days,
+            "net": self.net_returns,
+            "gross": self.gross_returns,
+            "universe": self.universe_returns,
+            "index": index,
+            "turnover": self.turnover,
+            "costs": self.costs,
+            "n_held": self.n_held,
+        }
+        return pl.DataFrame(columns).fill_nan(None)
+
+
+def backtest(
+    panel: Panel,
+    scores: NDArray[Any] | xr.DataArray,
+    *,
+    strategy: Strategy,
+    delay: int,
+    cost: float,
+    capital: float,
+    first: Day,
+    last: Day,
+) -> BacktestResult:
+    """Follow a strategy from the scores of `first` to the closes of `last`, both days included.
+
+    scores: (days, symbols) on the panel's own grid, NaN where there is none; or a DataArray with dims (date,
+    symbol) of days and symbols that the panel has. Scores of other days than first .. last are not used; a day
+    without any is no decision. delay, cost, capital: as in `simulate`; panel.attrs["days_per_year"] annualises.
+
+    Raises DataError when the scores do not fit the panel, when no day lies between first and last, when no day
+    is left after the first fill, and as the strategy and the engine do.
+    """
+    window = _window(panel, first, last)
+    days = days_of(panel)[window]
+    market = panel.isel(date=window)
+    close, tradable = market["close"].values.astype(np.float64), market["tradable"].values
+    weights = strategy.weights(_on_grid(panel, scores)[window], days)
+    net, gross = (
+        simulate(close, tradable, weights, delay=delay, cost=rate, capital=capital, days=days) for rate in (cost, 0.0)
+    )
+    start = net.first_fill + 1
+    if start == len(days):
+        raise DataError(
+            f"expected a day after the first fill, but that is on {days[-1]}, the last of {len(days)} days; "
+            "give scores on earlier days, or a later last day"
+        )
+    universe = universe_mean(close, tradable, market["member"].values)[start:]
+    index = index_returns(market["benchmark"].values)[start:] if "benchmark" in market else None
+    net_returns, gross_returns = _with_entry(net, start), _with_entry(gross, start)
+    metrics, measured_against = _metrics(
+        {"net": net_returns, "gross": gross_returns, "universe": universe, "index": index},
+        int(panel.attrs["days_per_year"]),
+    )
+    turnover, costs = _sum_with_entry(net.turnover, start), _sum_with_entry(net.costs, start)
+    metrics["net"] |= {"turnover": float(turnover.mean()), "costs": float(costs.sum() / capital)}
+    metrics["gross"]["turnover"] = float(_sum_with_entry(gross.turnover, start).mean())
+    return BacktestResult(
+        days=days[start:],
+        net_returns=net_returns,
+        gross_returns=gross_returns,
+        universe_returns=universe,
+        index_returns=index,
+        turnover=turnover,
+        costs=costs,
+        n_held=net.n_held[start:],
+        simulated_days=days,
+        net=net,
+        gross=gross,
+        metrics=metrics,
+        measured_against=measured_against,
+        counts=_counts(net, weights, delay, universe, index),
+    )
+
+
+def _window(panel: Panel, first: Day, last: Day) -> slice:
+    days = days_of(panel)
+    low = int(np.searchsorted(days, np.asarray(first, dtype="datetime64[D]")))
+    high = int(np.searchsorted(days, np.asarray(last, dtype="datetime64[D]"), side="right"))
+    if low >= high:
+        raise DataError(
+            f"expected trading days from {first} to {last}, but there is none: the panel has {days[0]} to {days[-1]}; "
+            "choose among them"
+        )
+    return slice(low, high)
+
+
+def _on_grid(panel: Panel, scores: NDArray[Any] | xr.DataArray) -> NDArray[Any]:
+    """(days, symbols) of the panel, NaN where there is no score."""
+    shape = panel["close"].shape
+    if not isinstance(scores, xr.DataArray):
+        if np.shape(scores) != shape:
+            raise DataError(
+                f"expected scores on the panel's grid (days, symbols) = {shape}, got {np.shape(scores)}; "
+                "hand over a DataArray with dims (date, symbol) to have them aligned"
+            )
+        return np.asarray(scores)
+    if set(scores.dims) != {"date", "symbol"}:
+        raise DataError(f"expected scores with dims (date, symbol), got {scores.dims}; rename them")
+    days, symbols = scores["date"].values.astype("datetime64[D]"), scores["symbol"].values.astype(np.str_)
+    rows = _places(days, days_of(panel), "days")
+    columns = _places(symbols, np.asarray(symbols_of(panel)), "symbols")
+    grid = np.full(shape, np.nan)
+    grid[np.ix_(rows, columns)] = scores.transpose("date", "symbol").values
+    return grid
+
+
+def _places(wanted: NDArray[Any], known: NDArray[Any], what: str) -> NDArray[np.int64]:
+    """Where each of `wanted` stands in `known`."""
+    if len(np.unique(wanted)) < len(wanted):
+        raise DataError(f"expected each of the scored {what} once, got some twice; keep one score each")
+    if len(strange := np.setdiff1d(wanted, known)):
+        raise DataError(
+            f"expected scores of {what} that the panel has, got {len(strange)} others such as {strange[0]}; drop them"
+        )
+    order = np.argsort(known)
+    return order[np.searchsorted(known, wanted, sorter=order)]
+
+
+def _with_entry(account: Simulation, start: int) -> Values:
+    """Returns of the days compared, the first with the cost of the entry on the day before."""
+    returns = account.returns[start:].copy()
+    returns[0] = (1.0 + account.returns[start - 1]) * (1.0 + returns[0]) - 1.0
+    return returns
+
+
+def _sum_with_entry(values: Values, start: int) -> Values:
+    total = values[start:].copy()
+    total[0] += values[start - 1]
+    return total
+
+
+def _metrics(series: dict[str, Values | None], days_per_year: int) -> tuple[dict[str, dict[str, float]], str | None]:
+    """The metrics of each series that is complete, and which of them the others are measured against."""
+    complete = {name: r for name, r in series.items() if r is not None and np.isfinite(r).all()}
+    against = next((name for name in ("index", "universe") if name in complete), None)
+    benchmark = None if against is None else complete[against]
+    metrics = {
+        name: portfolio_metrics(r, days_per_year, None if r is benchmark else benchmark) for name, r in complete.items()
+    }
+    return metrics, against
+
+
+def _counts(account: Simulation, weights: Values, delay: int, universe: Values, index: Values | None) -> dict[str, int]:
+    decided = ~np.isnan(weights[:, 0])  # a row is NaN throughout or nowhere: the engine has checked
+    return {
+        "days_without_decision": int((~decided).sum()),
+        "decisions_not_filled": int(decided[max(len(decided) - delay, 0) :].sum()),
+        "unfilled_buys": int(account.unfilled_buys.sum()),
+        "stuck_sells": int(account.stuck_sells.sum()),
+        "stale_marks": int(account.stale_marks.sum()),
+        "universe_days_missing": int(np.isnan(universe).sum()),
+        "index_days_missing": 0 if index is None else int(np.isnan(index).sum()),
+    }

@@ -1,0 +1,70 @@
+"""The live display of a training: losses, what the balancer does, time left."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from mimstocr.config import Config
+from mimstocr.training.loop import Watcher
+
+
+@contextmanager
+def progress(console: Console, config: Config) -> Iterator[Watcher]:
+    """A bar a seed on a terminal, and a line an epoch everywhere."""
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[losses]}", style="dim"),
+        TextColumn("at most"),
+        TimeRemainingColumn(elapsed_when_finished=True, compact=True),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bars:
+        yield _Display(console, bars, config)
+
+
+class _Display:
+    def __init__(self, console: Console, bars: Progress, config: Config) -> None:
+        self.console = console
+        self.bars = bars
+        self.config = config
+        self.bar: dict[int, TaskID] = {}
+        self.learned = list(config.learned())
+        self.started = time.monotonic()
+
+    def step(self, seed: int, epoch: int, step: int, steps: int, losses: Mapping[str, float]) -> None:
+        """Move the bar: it is full after the last epoch there may be; early stopping ends sooner."""
+        epochs = self.config.training.max_epochs
+        if seed not in self.bar:
+            self.bar[seed] = self.bars.add_task("", total=epochs * steps, losses="")
+        self.bars.update(
+            self.bar[seed],
+            completed=(epoch - 1) * steps + step,
+            description=f"seed {seed} epoch {epoch}/{epochs} step {step}/{steps}",
+            losses=" ".join(f"{name} {value:.4f}" for name, value in losses.items()),
+        )
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Print the epoch's line."""
+        parts = [f"seed {row['seed']} epoch {row['epoch']:>3}"]
+        parts += [f"{name} {row['train'][name]:.4f}/{row['valid'][name]:.4f}" for name in self.learned]
+        parts.append(f"valid IC {_number(row['ic'])} RankIC {_number(row['rank_ic'])}")
+        if "beta" in row:
+            parts.append("beta " + " ".join(f"{value:.3f}" for value in row["beta"]))
+        if "decay" in row:
+            parts.append(f"decay {row['decay'][0]:.2e}")
+        parts.append(f"{row['seconds']:.1f} s{'  best' if row['best'] else ''}")
+        self.console.print("  ".join(parts), highlight=False, soft_wrap=True)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:+.4f}"

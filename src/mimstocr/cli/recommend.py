@@ -1,0 +1,39 @@
+"""`mimstocr recommend`: the list of a day."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    day: Annotated[
+        str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="A trading day; default: the last of the data.")
+    ] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="Only the best so many.")] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Another address with the same fields, such as newer prices.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write CSV there instead.")] = None,
+) -> None:
+    """Rank the stocks of a day, best first; by default the last day of the data, whose outcome is not known yet."""
+    from mimstocr.cli.tables import print_frame
+    from mimstocr.errors import ConfigError
+    from mimstocr.workflow import recommend
+
+    try:
+        wanted = None if day is None else date.fromisoformat(day)
+    except ValueError:
+        raise ConfigError(f"--date: expected YYYY-MM-DD, got {day!r}") from None
+    ranked = recommend(run, day=wanted, top=top, source=source)
+    if output is not None:
+        if output.exists():
+            raise ConfigError(f"{output} exists already; nothing was written over, choose another name")
+        ranked.write_csv(output)
+        return
+    print_frame(Console(), ranked.drop("date"), f"{run.name}: scores at the close of {ranked['date'][0]}")

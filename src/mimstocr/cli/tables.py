@@ -1,0 +1,165 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+from mimstocr.data.inspect import Inspection
+from mimstocr.workflow import RunResult
+
+RANKING = {
+    "ic": "IC",
+    "icir": "ICIR",
+    "rank_ic": "RankIC",
+    "rank_icir": "RankICIR",
+    "spread": "top - bottom tenth, a day",
+    "turnover": "turnover of the top tenth",
+    "days": "days",
+    "days_left_out": "days left out",
+}
+PERCENT = ("spread", "turnover", "precision")
+MONEY = {
+    "cumulative_return": "cumulative return",
+    "annual_return": "annual return",
+    "annual_volatility": "annual volatility",
+    "sharpe": "Sharpe",
+    "sortino": "Sortino",
+    "calmar": "Calmar",
+    "max_drawdown": "max drawdown",
+    "win_rate": "win rate",
+    "excess_return": "annual excess return",
+    "information_ratio": "information ratio",
+    "alpha": "alpha",
+    "beta": "beta",
+    "turnover": "turnover a day (one way)",
+}
+RATIOS = ("sharpe", "sortino", "calmar", "information_ratio", "beta")
+
+
+def print_summary(console: Console, result: RunResult) -> None:
+    """The end of a run: evidence, money, where to look."""
+    metrics = result.metrics
+    config = result.folder.config()
+    print_evidence(console, _test(metrics), f"{config.name}: test")
+    money = {name: metrics["backtest"][name] for name in ("net", "gross", "universe", "index")}
+    print_backtest(console, money, f"backtest, cost {config.backtest.cost:.2%}", metrics["backtest"]["counts"])
+    delay = config.priced()[1].delay
+    if delay == 0:
+        console.print(
+            "[yellow]delay 0:[/] the fills use the very close that the scores have seen, as the paper does; no one can trade "
+            "it. tasks.<return task>.delay=1 is the tradable label.",
+            soft_wrap=True,
+        )
+    for note in result.folder.read_json("data.json")["inspection"]["notes"]:
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+    console.print(f"report: {result.folder.path / 'report.html'}", soft_wrap=True)
+    console.print(f"list:   mimstocr recommend {result.folder.path} --top 10", soft_wrap=True)
+
+
+def print_evidence(console: Console, evidence: Mapping[str, Any], title: str) -> None:
+    """Mean and standard deviation over seeds, and of the averaged scores."""
+    several = len(evidence["seeds"]) > 1
+    table = Table(title=title, title_justify="left")
+    table.add_column("metric")
+    for header in ("mean", "std", "averaged scores") if several else ("",):
+        table.add_column(header, justify="right")
+    for name, value in evidence["mean"].items():
+        if name == "stocks":
+            continue
+        values = [value, evidence["std"][name], evidence["ensemble"][name]] if several else [value]
+        table.add_row(RANKING.get(name, name), *(_figure(name, figure) for figure in values))
+    console.print(table)
+    for seed, found in evidence["seeds"].items():
+        for task, own in found["tasks"].items():
+            if "accuracy" in own:
+                console.print(
+                    f"seed {seed}, {task}: accuracy {_percent(own['accuracy'])} (always the most frequent level: "
+                    f"{_percent(own['majority'])}), macro-F1 {_plain(own['macro_f1'])}",
+                    highlight=False,
+                )
+
+
+def print_backtest(
+    console: Console, metrics: Mapping[str, Mapping[str, float] | None], title: str, counts: Mapping[str, int]
+) -> None:
+    """Net, gross, universe and index side by side."""
+    columns = {name: found for name, found in metrics.items() if found}
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for name, label in MONEY.items():
+        if any(name in found for found in columns.values()):
+            shown = _plain if name in RATIOS else _percent
+            table.add_row(label, *(shown(found.get(name)) for found in columns.values()))
+    console.print(table)
+    if told := [f"{name.replace('_', ' ')}: {count}" for name, count in counts.items() if count]:
+        console.print(", ".join(told), highlight=False, soft_wrap=True)
+
+
+def print_frame(console: Console, frame: pl.DataFrame, title: str) -> None:
+    """Any table of ours, whole."""
+    table = Table(title=title, title_justify="left")
+    for name, kind in frame.schema.items():
+        table.add_column(name, justify="right" if kind.is_numeric() else "left")
+    for row in frame.iter_rows():
+        table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in row))
+    console.print(table)
+
+
+def print_inspection(console: Console, found: Inspection) -> None:
+    """What a source holds."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("source", found.source)
+    table.add_row("days", f"{found.days}, {found.first_day} to {found.last_day}")
+    table.add_row("symbols", str(found.symbols))
+    members = f"fewest {found.members_min}, median {found.members_median:.0f}, most {found.members_max}"
+    table.add_row("members a day", members)
+    for name, share in found.missing.items():
+        table.add_row(f"missing {name}", f"{share:.2%} of member-days")
+    table.add_row("not tradable", f"{found.untradable} member-days ({found.untradable_share:.2%})")
+    for reason, count in found.dropped.items():
+        table.add_row("dropped", f"{count} rows: {reason}")
+    table.add_row("extreme changes", f"{found.extreme_changes} closes moved by more than half from one to the next")
+    for change in found.largest_changes:
+        table.add_row("", f"{change.symbol} {change.change:+.1%} from {change.since} to {change.day}")
+    for gap in found.gaps:
+        table.add_row("gap", f"{gap.calendar_days} calendar days from {gap.after} to {gap.before}")
+    for note in found.notes:
+        table.add_row("note", note)
+    table.add_row("fingerprint", found.fingerprint)
+    console.print(table)
+
+
+def _test(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    seeds = {
+        seed: {"tasks": {task: own["test"] for task, own in found["tasks"].items()}}
+        for seed, found in metrics["seeds"].items()
+    }
+    return {"seeds": seeds, **{key: metrics[key]["test"] for key in ("mean", "std", "ensemble")}}
+
+
+def _figure(name: str, value: float | None) -> str:
+    if name.startswith("days"):
+        return _whole(value)
+    return _percent(value) if name.startswith(PERCENT) else _plain(value)
+
+
+def _plain(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.4f}"
+
+
+def _whole(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.0f}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.2%}"

@@ -1,0 +1,124 @@
+"""Which days train, validate and test.
+
+Splits are by day, train < valid < test. A day's label ends `reach` days later; it is used only when it ends
+inside the day's own split, so no label overlaps the next split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from typing import Self
+
+import numpy as np
+from pydantic import model_validator
+
+from mimstocr.components import Settings
+from mimstocr.data.panel import Days
+from mimstocr.errors import ConfigError
+
+Range = tuple[date, date]
+
+HOLIDAYS = np.timedelta64(10, "D")
+"""Longest time without trading that a split may ask for beyond the ends of the data: the Spring Festival closes
+the Chinese exchanges for up to ten days."""
+
+
+class SplitSettings(Settings):
+    """First and last day of each split, both included; all three or none (60, 20 and 20 % of the days)."""
+
+    train: Range | None = None
+    """Days that are learned from."""
+    valid: Range | None = None
+    """Days that choose when to stop, and between settings."""
+    test: Range | None = None
+    """Days that are looked at once, for the evidence."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        asked = self.asked()
+        if asked and len(asked) < 3:
+            lacks = [name for name in ("train", "valid", "test") if name not in asked]
+            raise ValueError(f"{', '.join(asked)} given without {', '.join(lacks)}; give all three splits, or none")
+        before: tuple[str, Range] | None = None
+        for name, (first, last) in asked.items():
+            if last < first:
+                raise ValueError(f"{name} ends on {last}, before it starts on {first}; swap the days")
+            if before is not None and first <= before[1][1]:
+                raise ValueError(
+                    f"{name} starts on {first}, but {before[0]} ends on {before[1][1]}; "
+                    "expected train before valid before test, without overlap"
+                )
+            before = name, (first, last)
+        return self
+
+    def asked(self) -> dict[str, Range]:
+        """Name to (first, last) of the splits given, in the order train, valid, test."""
+        given = {"train": self.train, "valid": self.valid, "test": self.test}
+        return {name: days for name, days in given.items() if days is not None}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Some consecutive days of a panel."""
+
+    name: str
+    first: date
+    """The first day, a day of the panel."""
+    last: date
+    """The last day, a day of the panel."""
+    days: slice
+    """Its place among the panel's days."""
+    labelled: slice
+    """The same without the last `reach` days: the days whose labels end inside the split."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Train, valid and test, in the order of time."""
+
+    train: Split
+    valid: Split
+    test: Split
+
+    def __iter__(self) -> Iterator[Split]:
+        return iter((self.train, self.valid, self.test))
+
+
+def resolve_splits(settings: SplitSettings, days: Days, reach: int) -> Splits:
+    """The splits as places among `days`, (days,) and increasing; a label is known `reach` days after its day.
+
+    Without dates the first 60 % of the days train, the next 20 % validate, the rest tests (rounded down).
+    Raises ConfigError when a split asks for days more than `HOLIDAYS` before the first or after the last day
+    of the data, or has no day whose label ends inside it.
+    """
+    days = np.asarray(days, dtype="datetime64[D]")
+    asked = settings.asked()
+    if asked:
+        places = {name: _place(name, first, last, days) for name, (first, last) in asked.items()}
+    else:
+        cuts = [0, len(days) * 60 // 100, len(days) * 80 // 100, len(days)]
+        places = {name: slice(cuts[i], cuts[i + 1]) for i, name in enumerate(("train", "valid", "test"))}
+    return Splits(**{name: _split(name, place, days, reach) for name, place in places.items()})
+
+
+def _place(name: str, first: date, last: date, days: Days) -> slice:
+    low, high = np.datetime64(first), np.datetime64(last)
+    if low < days[0] - HOLIDAYS or high > days[-1] + HOLIDAYS:
+        raise ConfigError(
+            f"splits.{name}: asks for {first} to {last}, but the data goes from {days[0]} to {days[-1]}; "
+            "choose days inside, or widen data.start and data.end"
+        )
+    return slice(int(np.searchsorted(days, low)), int(np.searchsorted(days, high, side="right")))
+
+
+def _split(name: str, place: slice, days: Days, reach: int) -> Split:
+    count = place.stop - place.start
+    if count < reach + 1:
+        raise ConfigError(
+            f"splits.{name}: {count} days, but a label ends {reach} days after its day, so at least {reach + 1} "
+            f"are needed; the data has {len(days)} days from {days[0]} to {days[-1]}: choose more"
+        )
+    first, last = days[place.start].item(), days[place.stop - 1].item()
+    return Split(name, first, last, place, slice(place.start, place.stop - reach))

@@ -1,0 +1,54 @@
+"""Settings on the command line: `key.sub=value` on top of what a file says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import yaml
+
+from mimstocr.errors import ConfigError
+
+
+def apply_overrides(raw: Mapping[str, Any], overrides: Iterable[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """`raw` with each `key.sub=value` set; values are read as YAML.
+
+    An override that reaches into a part that `raw` does not name starts from that part of `defaults`, so that
+    `backbone.hidden_size=32` keeps the default kind; one into a component's bare name keeps that name.
+    Raises ConfigError on text without `=`, a value that is not YAML, or a path into a plain value.
+    """
+    result = dict(raw)
+    for text in overrides:
+        path, equals, value = text.partition("=")
+        keys = path.strip().split(".")
+        if not equals or not all(keys):
+            raise ConfigError(f"expected a setting as key.sub=value, got {text!r}")
+        try:
+            parsed = yaml.safe_load(value) if value.strip() else None
+        except yaml.YAMLError:
+            raise ConfigError(f"{path}: cannot read the value {value!r}; quote it if it is text") from None
+        _set(result, keys, parsed, defaults)
+    return result
+
+
+def _set(here: dict[str, Any], keys: list[str], value: Any, defaults: Mapping[str, Any]) -> None:
+    for depth, key in enumerate(keys[:-1]):
+        inner = here.get(key)
+        if isinstance(inner, str):
+            inner = {"kind": inner}
+        elif inner is None:
+            inner = _part(defaults, keys[: depth + 1])
+        elif not isinstance(inner, dict):
+            raise ConfigError(
+                f"{'.'.join(keys)}: {'.'.join(keys[: depth + 1])} is {inner!r} and has no settings inside"
+            )
+        here[key] = dict(inner)
+        here = here[key]
+    here[keys[-1]] = value
+
+
+def _part(tree: Mapping[str, Any], keys: list[str]) -> dict[str, Any]:
+    part: Any = tree
+    for key in keys:
+        part = part.get(key) if isinstance(part, Mapping) else None
+    return dict(part) if isinstance(part, Mapping) else {}

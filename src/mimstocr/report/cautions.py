@@ -1,0 +1,200 @@
+"""What a reader must know before believing a figure, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+from mimstocr.report.formats import count, counted, number, percent, text, title
+from mimstocr.report.inputs import ReportInputs, dig, known, over_seeds, spread_of
+
+TOO_GOOD = 0.1
+"""Mean daily IC above which a look into the future is likelier than skill: published models reach 0.05 to 0.07."""
+CLEAR = 2.0
+"""|t| of the mean daily RankIC below which it is not told apart from zero."""
+
+
+class Caution(NamedTuple):
+    """One warning: `warning` bears on what the figures mean, `note` is for the record."""
+
+    weight: Literal["warning", "note"]
+    head: str
+    body: str
+
+
+def cautions(inputs: ReportInputs) -> list[Caution]:
+    """All that apply, the weightiest first."""
+    found = [caution for rule in RULES for caution in rule(inputs)]
+    return sorted(found, key=lambda caution: caution.weight != "warning")
+
+
+def mean_test(inputs: ReportInputs, key: str) -> float | None:
+    """A test figure of the seeds' mean score; without one, the mean over the seeds."""
+    figure = known(dig(inputs.metrics, "ensemble", "test", key))
+    return figure if figure is not None else known(dig(inputs.metrics, "mean", "test", key))
+
+
+def t_value(inputs: ReportInputs, key: str) -> float | None:
+    """t of the mean of a daily figure, `ic` or `rank_ic`: mean / std x sqrt(days), days taken as independent."""
+    ratio = mean_test(inputs, "icir" if key == "ic" else "rank_icir")
+    days = mean_test(inputs, "days")
+    return None if ratio is None or days is None else float(ratio * days**0.5)
+
+
+def _untradable_delay(inputs: ReportInputs) -> Iterator[Caution]:
+    if inputs.delay == 0:
+        yield Caution(
+            "warning",
+            "Not tradable: label delay 0.",
+            "A score of day t has seen the close of day t, and the label and the backtest buy at that very close. No "
+            "order could have been filled there. Read the figures as a comparison with papers that use this label; "
+            "for figures one could have earned, run with delay 1.",
+        )
+
+
+def _too_good(inputs: ReportInputs) -> Iterator[Caution]:
+    for key, name in (("ic", "IC"), ("rank_ic", "RankIC")):
+        figures = [mean_test(inputs, key), *over_seeds(inputs, "test", key)]
+        worst = max((abs(figure) for figure in figures if figure is not None), default=0.0)
+        if worst > TOO_GOOD:
+            yield Caution(
+                "warning",
+                f"Suspiciously good: a mean daily test {name} of {number(worst)}.",
+                f"Above {TOO_GOOD} a leak of the future into the features is likelier than skill. Check the source for "
+                "prices stamped a day early, and adjusted or filled values, before believing anything here.",
+            )
+
+
+def _unclear(inputs: ReportInputs) -> Iterator[Caution]:
+    t, days = t_value(inputs, "rank_ic"), mean_test(inputs, "days")
+    if t is not None and abs(t) < CLEAR:
+        yield Caution(
+            "warning",
+            "Not told apart from chance.",
+            f"The mean daily test RankIC has t = {number(t, 2)} over {count(days)} days, below {CLEAR:g}.",
+        )
+
+
+def _one_seed(inputs: ReportInputs) -> Iterator[Caution]:
+    if len(inputs.seeds) == 1:
+        yield Caution(
+            "warning",
+            "One seed.",
+            "How much of the result is the luck of one initialisation is not known. Run several, such as "
+            "seeds=[0,1,2,3,4].",
+        )
+
+
+def _days_left_out(inputs: ReportInputs) -> Iterator[Caution]:
+    for split in ("valid", "test"):
+        left_out = known(dig(inputs.metrics, "ensemble", split, "days_left_out"))
+        used = known(dig(inputs.metrics, "ensemble", split, "days"))
+        if left_out:
+            whole = "" if used is None else f" of {count(used + left_out)}"
+            yield Caution(
+                "warning",
+                f"{count(left_out)}{whole} {'test' if split == 'test' else 'validation'} days are left out.",
+                "On them there were fewer than two stocks, equal scores for all, or equal returns, and no IC.",
+            )
+
+
+def _worse_than_majority(inputs: ReportInputs) -> Iterator[Caution]:
+    for task in inputs.levels:
+        accuracy, _ = spread_of(over_seeds(inputs, "tasks", task, "test", "accuracy"))
+        majority, _ = spread_of(over_seeds(inputs, "tasks", task, "test", "majority"))
+        if accuracy is not None and majority is not None and accuracy <= majority:
+            yield Caution(
+                "warning",
+                f"Task {task}: no better than its baseline.",
+                f"Its test accuracy is {percent(accuracy)}; always naming the most frequent level has "
+                f"{percent(majority)}.",
+            )
+
+
+def _cut_short(inputs: ReportInputs) -> Iterator[Caution]:
+    limit = known(dig(inputs.config, "training", "max_epochs"))
+    at_limit = [
+        seed
+        for seed in inputs.seeds
+        if limit is not None
+        and known(dig(inputs.metrics, "seeds", seed, "best_epoch"))
+        == known(dig(inputs.metrics, "seeds", seed, "epochs"))
+        == limit
+    ]
+    if at_limit:
+        yield Caution(
+            "warning",
+            "Training was cut short.",
+            f"The best epoch of seed {', '.join(at_limit)} is the last one allowed ({count(limit)}); "
+            "raise training.max_epochs.",
+        )
+
+
+def _incomplete_series(inputs: ReportInputs) -> Iterator[Caution]:
+    for name in ("universe", "index"):
+        if name in inputs.backtest.columns:
+            missing = int(inputs.backtest[name].is_null().sum()) + int(inputs.backtest[name].is_nan().sum() or 0)
+            if 0 < missing < len(inputs.backtest):
+                yield Caution(
+                    "warning",
+                    f"The {name} has no return on {counted(missing, 'day')} of the backtest.",
+                    "Its curve counts them as no move, and figures against it are left out.",
+                )
+
+
+def _no_index(inputs: ReportInputs) -> Iterator[Caution]:
+    if dig(inputs.metrics, "backtest") and not dig(inputs.metrics, "backtest", "index"):
+        yield Caution("note", "No index.", "The strategy is compared with the equal-weighted universe alone.")
+
+
+def _fills(inputs: ReportInputs) -> Iterator[Caution]:
+    counts = dig(inputs.metrics, "backtest", "counts") or {}
+    told = [f"{key.replace('_', ' ')}: {count(value)}" for key, value in counts.items() if known(value)]
+    if told:
+        yield Caution("note", "What the market did not allow.", f"In the backtest, {'; '.join(told)}.")
+
+
+def _data_notes(inputs: ReportInputs) -> Iterator[Caution]:
+    for note in inputs.inspection.get("notes") or []:
+        yield Caution("note", "Data.", text(note))
+    dropped: dict[str, Any] = inputs.inspection.get("dropped") or {}
+    rows = sum(int(known(n) or 0) for n in dropped.values())
+    if rows:
+        account = ", ".join(f"{reason} ({count(n)})" for reason, n in dropped.items())
+        yield Caution(
+            "note", f"{counted(rows, 'row')} of the source {'was' if rows == 1 else 'were'} dropped.", account
+        )
+    listed = inputs.inspection.get("largest_changes") or []
+    extreme = int(known(inputs.inspection.get("extreme_changes")) or len(listed))
+    if extreme:
+        yield Caution(
+            "note",
+            f"{counted(extreme, 'extreme move')} of a close.",
+            "Kept as they are, the largest are listed under Data: news, or a split that was not adjusted.",
+        )
+
+
+def _unlearned(inputs: ReportInputs) -> Iterator[Caution]:
+    idle = [task for task in dig(inputs.config, "tasks") or {} if task not in inputs.learned]
+    if idle and inputs.learned:
+        yield Caution(
+            "note",
+            f"Not learned: {', '.join(idle)}.",
+            f"The balancer {title(dig(inputs.config, 'balancer', 'kind'))} learns {', '.join(inputs.learned)} alone.",
+        )
+
+
+RULES = (
+    _untradable_delay,
+    _too_good,
+    _unclear,
+    _one_seed,
+    _days_left_out,
+    _worse_than_majority,
+    _cut_short,
+    _incomplete_series,
+    _no_index,
+    _fills,
+    _unlearned,
+    _data_notes,
+)

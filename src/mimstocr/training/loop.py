@@ -1,0 +1,315 @@
+"""The training loop: one for every model, task, balancer and device.
+
+A run can be stopped between any two steps and goes on from there with the same numbers: everything the next
+step depends on is in the checkpoint. The order of the days is a function of seed and epoch alone.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+import torch
+from torch import Tensor
+
+from mimstocr.balancing import Balancer, State
+from mimstocr.data.panel import Days
+from mimstocr.errors import ConfigError, RunError, TrainingError
+from mimstocr.tasks import Task
+from mimstocr.training.batches import DayBatches
+from mimstocr.training.checkpoint import load_checkpoint, part, save_checkpoint
+from mimstocr.training.interrupt import Stop
+from mimstocr.training.model import Model
+from mimstocr.training.objective import backward, daily_losses, mean_over_days
+from mimstocr.training.predict import Predicted, predict
+from mimstocr.training.settings import TrainingSettings
+
+LOOK_SECONDS = 0.25
+"""Time between looks at the losses of an epoch, each of which waits for the device."""
+
+
+class Watcher(Protocol):
+    """Is told how training goes."""
+
+    def step(self, seed: int, epoch: int, step: int, steps: int, losses: Mapping[str, float]) -> None:
+        """After a step of an epoch (both from 1): the mean losses of the epoch so far."""
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """After an epoch: its line of the history."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What one training works on: fixed for all its epochs."""
+
+    tasks: Mapping[str, Task]
+    balancer: Balancer
+    training: TrainingSettings
+    batches: DayBatches
+    dates: Days
+    n_symbols: int
+    train_days: Sequence[int]
+    valid_days: Sequence[int]
+    indicator_days: Sequence[int] | None
+    """Days the balancer's indicator is measured on; none: the validation days."""
+    figures: Callable[[Predicted], dict[str, float]]
+    """The validation figures of predictions for `valid_days`: at least ic and rank_ic."""
+    device: torch.device
+    identity: Mapping[str, Any]
+    """What a checkpoint must share with this training to go on from it."""
+    features: Sequence[str]
+    """Names of the fitted features, which a checkpoint carries."""
+    constants: Mapping[str, Tensor]
+    """Fitted constants of the features, which a checkpoint carries."""
+
+
+@dataclass
+class Position:
+    """Where training stands."""
+
+    epoch: int = 1
+    losses: list[Tensor] = field(default_factory=list)
+    """Task losses (K,) of each step of the current epoch so far."""
+    seconds: float = 0.0
+    """Time spent in the current epoch before the last stop."""
+    best: float = math.nan
+    best_epoch: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    finished: bool = False
+
+
+class Trainer:
+    """One model under training: `fit` brings it to the end or to a stop, from the beginning or a checkpoint."""
+
+    def __init__(self, setting: Setting, model: Model, seed: int, folder: Path) -> None:
+        self.setting = setting
+        self.model = model.to(setting.device)
+        self.seed = seed
+        self.folder = folder
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(),
+            lr=setting.training.learning_rate,
+            weight_decay=setting.training.weight_decay,
+        )
+        n_shared = sum(parameter.numel() for parameter in self.model.shared.parameters())
+        self.balance: State = setting.balancer.init(len(setting.tasks), n_shared, setting.device)
+        self.at = Position()
+        self._sign = _direction(setting.training.monitor, setting.tasks)
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint to go on from."""
+        return self.folder / "last.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the best epoch."""
+        return self.folder / "best.safetensors"
+
+    def fit(self, watcher: Watcher, stop: Stop) -> bool:
+        """Train until the end; false when `stop` was raised first, with everything saved."""
+        training = self.setting.training
+        while not self.at.finished:
+            if not self._epoch(watcher, stop):
+                return False
+            stale = self.at.epoch - self.at.best_epoch
+            self.at.finished = self.at.epoch >= training.max_epochs or stale >= training.patience
+            if not self.at.finished:
+                self.at.epoch += 1
+            self.at.losses, self.at.seconds = [], 0.0
+            self.save()
+            watcher.epoch(self.at.history[-1])
+        return True
+
+    def order(self) -> list[list[int]]:
+        """The batches of days of the current epoch."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.at.epoch)
+        days = torch.randperm(len(self.setting.train_days), generator=generator).tolist()
+        size = self.setting.training.days_per_step
+        return [[self.setting.train_days[i] for i in days[at : at + size]] for at in range(0, len(days), size)]
+
+    def _epoch(self, watcher: Watcher, stop: Stop) -> bool:
+        started = time.perf_counter() - self.at.seconds
+        saved = looked = time.monotonic()
+        decay = self.setting.balancer.weight_decay(self.balance)
+        if decay is not None:
+            self.optimizer.param_groups[0]["weight_decay"] = decay
+        telemetry = self.setting.balancer.telemetry(self.balance)
+        batches = self.order()
+        self.model.train()
+        for number in range(len(self.at.losses), len(batches)):
+            self._step(batches[number])
+            now = time.monotonic()
+            due = bool(stop) or now - saved > self.setting.training.checkpoint_seconds
+            if due or now - looked > LOOK_SECONDS or number + 1 == len(batches):
+                looked = now
+                watcher.step(self.seed, self.at.epoch, number + 1, len(batches), self._losses_so_far(batches))
+            if due:
+                self.at.seconds = time.perf_counter() - started
+                self.save()
+                saved = now
+                if stop:
+                    return False
+        self._close_epoch(started, telemetry)
+        return True
+
+    def _step(self, days: list[int]) -> None:
+        setting = self.setting
+        batch = setting.batches(days)
+        outputs = self.model(batch.x, batch.valid)
+        losses = mean_over_days(*daily_losses(setting.tasks, outputs, batch))
+        if setting.device.type == "cpu" and not losses.isfinite().all():  # a GPU is not made to wait at every step
+            suspects = [("windows", batch.x), *self.model.named_parameters(), *outputs.items()]
+            self._refuse(losses, days, len(self.at.losses) + 1, suspects)
+        self.balance = backward(self.model, losses, setting.balancer, self.balance)
+        self.optimizer.step()
+        self.at.losses.append(losses.detach())
+
+    def _losses_so_far(self, batches: list[list[int]]) -> dict[str, float]:
+        """Mean losses of the epoch; TrainingError names the first day and task whose loss is not finite."""
+        losses = torch.stack(self.at.losses).double().cpu()
+        bad = (~losses.isfinite().all(dim=1)).nonzero()
+        if len(bad):
+            number = int(bad[0])
+            self._refuse(losses[number], batches[number], number + 1, list(self.model.named_parameters()))
+        return dict(zip(self.setting.tasks, losses.mean(dim=0).tolist(), strict=True))
+
+    def _refuse(self, losses: Tensor, days: list[int], step: int, suspects: Sequence[tuple[str, Tensor]]) -> NoReturn:
+        task = next(name for name, loss in zip(self.setting.tasks, losses, strict=True) if not loss.isfinite())
+        first = next((name for name, tensor in suspects if not tensor.isfinite().all()), "the loss itself")
+        raise TrainingError(
+            f"the loss of task {task!r} is not finite on {', '.join(str(self.setting.dates[day]) for day in days)} "
+            f"(seed {self.seed}, epoch {self.at.epoch}, step {step}); first bad tensor: {first}. Lower "
+            "training.learning_rate, or look at that day's prices; the last checkpoint is whole"
+        )
+
+    def _close_epoch(self, started: float, telemetry: Mapping[str, list[float]]) -> None:
+        setting = self.setting
+        train = torch.stack(self.at.losses).double().cpu().mean(dim=0)
+        predicted = predict(self.model, setting.tasks, setting.batches, setting.valid_days, setting.n_symbols)
+        indicator = predicted.losses
+        if setting.indicator_days is not None:
+            indicator = predict(
+                self.model, setting.tasks, setting.batches, setting.indicator_days, setting.n_symbols
+            ).losses
+        self.balance = setting.balancer.end_epoch(train, torch.from_numpy(indicator), self.balance)
+        names = list(setting.tasks)
+        row: dict[str, Any] = {
+            "seed": self.seed,
+            "epoch": self.at.epoch,
+            "train": dict(zip(names, train.tolist(), strict=True)),
+            "valid": dict(zip(names, predicted.losses.tolist(), strict=True)),
+            **setting.figures(predicted),
+            **telemetry,
+        }
+        if setting.indicator_days is not None:
+            row["indicator"] = dict(zip(names, indicator.tolist(), strict=True))
+        value = _monitored(row, setting.training.monitor)
+        row["best"] = math.isnan(self.at.best) or self._sign * (value - self.at.best) > 0
+        row["seconds"] = time.perf_counter() - started
+        if row["best"]:
+            self.at.best, self.at.best_epoch = value, self.at.epoch
+        self.at.history.append(row)
+        if row["best"]:
+            save_checkpoint(self.best, self._weights(), self._header())
+
+    def _weights(self) -> dict[str, Tensor]:
+        model = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        return {**model, **{f"features.{name}": tensor for name, tensor in self.setting.constants.items()}}
+
+    def _header(self) -> dict[str, Any]:
+        return {
+            "identity": dict(self.setting.identity),
+            "features": list(self.setting.features),
+            "seed": self.seed,
+            "epoch": self.at.epoch,
+            "seconds": self.at.seconds,
+            "best": None if math.isnan(self.at.best) else self.at.best,
+            "best_epoch": self.at.best_epoch,
+            "history": self.at.history,
+            "finished": self.at.finished,
+        }
+
+    def save(self) -> None:
+        """Write everything the next step depends on to `last`."""
+        tensors = self._weights()
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+        tensors |= {f"balancer.{name}": tensor for name, tensor in self.balance.items()}
+        tensors["random.cpu"] = torch.get_rng_state()
+        if self.setting.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.setting.device)
+        if self.at.losses:
+            tensors["losses"] = torch.stack(self.at.losses)
+        save_checkpoint(self.last, tensors, self._header())
+
+    def resume(self) -> None:
+        """Go back to where `last` was written. Raises RunError when it belongs to another config or other data."""
+        tensors, header = load_checkpoint(self.last, self.setting.device)
+        _check_identity(header["identity"], self.setting.identity, self.last)
+        self.model.load_state_dict(part(tensors, "model."))
+        self._restore_optimizer(part(tensors, "optimizer."))
+        fresh = self.balance
+        self.balance = {name: tensor.to(fresh[name].device) for name, tensor in part(tensors, "balancer.").items()}
+        torch.set_rng_state(tensors["random.cpu"].cpu())
+        if "random.cuda" in tensors and self.setting.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"].cpu(), self.setting.device)
+        self.at = Position(
+            epoch=header["epoch"],
+            losses=list(tensors["losses"]) if "losses" in tensors else [],
+            seconds=header["seconds"],
+            best=math.nan if header["best"] is None else header["best"],
+            best_epoch=header["best_epoch"],
+            history=header["history"],
+            finished=header["finished"],
+        )
+        training = self.setting.training
+        if (
+            self.at.finished
+            and self.at.epoch < training.max_epochs
+            and self.at.epoch - self.at.best_epoch < training.patience
+        ):
+            self.at.epoch, self.at.finished = (
+                self.at.epoch + 1,
+                False,
+            )  # max_epochs or patience was raised since
+
+    def _restore_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
+        if not tensors:
+            return
+        whole = self.optimizer.state_dict()
+        whole["state"] = {}
+        for name, tensor in tensors.items():
+            index, _, key = name.partition(".")
+            whole["state"].setdefault(int(index), {})[key] = tensor.cpu() if key == "step" else tensor
+        self.optimizer.load_state_dict(whole)
+
+
+def _direction(monitor: str, tasks: Mapping[str, Task]) -> int:
+    """+1 when higher is better, -1 when lower is."""
+    known = ["rank_ic", "ic", "loss", *(f"loss.{name}" for name in tasks)]
+    if monitor not in known:
+        raise ConfigError(f"training.monitor: unknown figure {monitor!r}; known: {', '.join(known)}")
+    return -1 if monitor.startswith("loss") else 1
+
+
+def _monitored(row: Mapping[str, Any], monitor: str) -> float:
+    if monitor == "loss":
+        return float(sum(row["valid"].values()))
+    if monitor.startswith("loss."):
+        return float(row["valid"][monitor.removeprefix("loss.")])
+    return float(row[monitor])
+
+
+def _check_identity(saved: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:
+    differing = sorted(key for key in saved.keys() | asked.keys() if saved.get(key) != asked.get(key))
+    if differing:
+        account = "; ".join(f"{key}: checkpoint {saved.get(key)!r}, now {asked.get(key)!r}" for key in differing[:5])
+        raise RunError(
+            f"{path} belongs to another config or other data ({account}); resume with the run's own config and data, "
+            "or give the new run another name"
+        )

@@ -1,0 +1,483 @@
+"""What the commands do, each as one Python call: run, recommend, evaluate, run_backtest, write_report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from mimstocr.backtest import BacktestResult, backtest
+from mimstocr.config import Config
+from mimstocr.data import load_panel
+from mimstocr.data.inspect import inspect_panel
+from mimstocr.data.panel import Matrix, Panel, days_of, fingerprint, symbols_of, usable
+from mimstocr.errors import DataError, RunError
+from mimstocr.evaluation import classification_metrics, daily_metrics, quantile_returns, summarise
+from mimstocr.report import ReportInputs, render
+from mimstocr.runs import RunFolder
+from mimstocr.tasks import Task
+from mimstocr.training.batches import DayBatches
+from mimstocr.training.checkpoint import load_checkpoint, part
+from mimstocr.training.interrupt import Stop, stop_on_signal
+from mimstocr.training.loop import Setting, Trainer, Watcher
+from mimstocr.training.model import seeded_model
+from mimstocr.training.predict import Predicted, predict
+from mimstocr.training.prepare import Prepared, data_account, environment, prepare, resolve_device
+
+NOT_IDENTITY = ("name", "out", "seeds", "evaluation", "backtest")
+NOT_IDENTITY_TRAINING = ("max_epochs", "patience", "device", "threads", "checkpoint_seconds")
+
+
+class Quiet:
+    """A watcher that says nothing."""
+
+    def step(self, seed: int, epoch: int, step: int, steps: int, losses: Mapping[str, float]) -> None:
+        """Say nothing."""
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Say nothing."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What `run` gives: the folder, and whether everything in it is finished."""
+
+    folder: RunFolder
+    finished: bool
+    """False when a stop was asked for: everything is saved, and `run(config, resume=True)` goes on."""
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The evidence of a finished run."""
+        return self.folder.read_json("metrics.json")
+
+
+def run(config: Config, *, resume: bool = False, watcher: Watcher | None = None) -> RunResult:
+    """Train, predict, evaluate, backtest and report, into the run folder `config.folder`.
+
+    A signal (Ctrl-C, SIGTERM) stops it between two steps, saved; with `resume` it goes on where it was, with the
+    same numbers as if it had not been stopped. Raises RunError when the folder exists (without `resume`) or
+    belongs to another config, and what data and components raise; then nothing was written.
+    """
+    torch.set_num_threads(config.training.threads)
+    prepared = prepare(config)
+    _try_backtest(prepared)
+    if resume and config.folder.exists():
+        folder = RunFolder.open(config.folder)
+        _check_same(folder.config(), config, folder)
+    else:
+        folder = RunFolder.create(config)
+    started = datetime.now().astimezone().isoformat(timespec="seconds")
+    folder.write_json("environment.json", {**environment(prepared), "started": started})
+    folder.write_json("data.json", data_account(prepared, asdict(inspect_panel(prepared.panel))))
+    with stop_on_signal() as stop:
+        finished = _train(prepared, folder, watcher or Quiet(), stop)
+    if finished:
+        folder.write_frame("predictions.parquet", _predictions(prepared, folder))
+        _conclude(folder, prepared.panel)
+    return RunResult(folder, finished)
+
+
+def recommend(
+    path: Path, *, day: date | None = None, top: int | None = None, source: str | None = None
+) -> pl.DataFrame:
+    """The ranked list of a day, by default the last day of the data: date, rank, symbol, score, task outputs.
+
+    The source is read anew, so that a run trained once gives tomorrow's list every evening; `source` is another
+    address with the same fields. Raises RunError when the run has not finished, DataError when the day is not a
+    trading day of the data or has no stock that can be scored.
+    """
+    folder = RunFolder.open(path)
+    config = folder.config()
+    data = config.data if source is None else config.data.model_copy(update={"source": source, "end": None})
+    panel = load_panel(data)
+    days = days_of(panel)
+    at = len(days) - 1 if day is None else int(np.searchsorted(days, np.datetime64(day, "D")))
+    if at == len(days) or (day is not None and days[at] != np.datetime64(day, "D")):
+        raise DataError(
+            f"{day} is not a trading day of {data.source}, which has {days[0]} to {days[-1]}; the nearest before it is "
+            f"{days[max(at - 1, 0)]}"
+        )
+    device = resolve_device(config.training.device)
+    torch.set_num_threads(config.training.threads)
+    frames = [_predict_seed(config, panel, folder, seed, [at], device)[1] for seed in config.seeds]
+    table = _frame(panel, [at], dict(zip(config.seeds, frames, strict=True)), config.learned())
+    if table.is_empty():
+        raise DataError(f"no stock of the universe could be traded on {days[at]}; choose a day with prices and volume")
+    return _ranked(table, top)
+
+
+def evaluate(path: Path, *, split: str = "test") -> dict[str, Any]:
+    """The evidence of a finished run on the valid or test split, from its predictions alone.
+
+    Gives `seeds` (seed to metrics), `mean` and `std` over seeds, `ensemble` (of the averaged scores).
+    """
+    folder = RunFolder.open(path)
+    config = folder.config()
+    return _evidence(folder.read_frame("predictions.parquet"), config, split)
+
+
+def run_backtest(
+    path: Path, *, k: int | None = None, cost: float | None = None, delay: int | None = None, split: str = "test"
+) -> BacktestResult:
+    """The run's averaged scores through its strategy on the valid or test split; k, cost and delay may differ.
+
+    delay: trading days from score to fill; by default that of the return label.
+    """
+    folder = RunFolder.open(path)
+    return _backtest(folder, load_panel(folder.config().data), k=k, cost=cost, delay=delay, split=split)
+
+
+def write_report(path: Path) -> Path:
+    """Make report.html of a finished run again, from its files and its source. Gives the file."""
+    folder = RunFolder.open(path)
+    return _write_report(folder, _backtest(folder, load_panel(folder.config().data)))
+
+
+# ---- training ------------------------------------------------------------------------------------------------------
+
+
+def _train(prepared: Prepared, folder: RunFolder, watcher: Watcher, stop: Stop) -> bool:
+    """All seeds in turn; false when stopped."""
+    config = prepared.config
+    history: list[dict[str, Any]] = []
+    identity = {**_identity(config), "data": fingerprint(prepared.panel)}
+    setting = Setting(
+        tasks=prepared.learned,
+        balancer=config.balancer,
+        training=config.training,
+        batches=prepared.batches,
+        dates=prepared.days,
+        n_symbols=prepared.panel.sizes["symbol"],
+        train_days=prepared.train_days,
+        valid_days=prepared.valid_days,
+        indicator_days=prepared.indicator_days,
+        figures=lambda predicted: _figures(prepared, predicted),
+        device=prepared.device,
+        identity=identity,
+        features=prepared.fitted.names,
+        constants={name: torch.from_numpy(value) for name, value in prepared.fitted.constants().items()},
+    )
+    for seed in config.seeds:
+        model = _fresh(config, prepared.learned, len(prepared.fitted.names), prepared.fitted.window, seed)
+        trainer = Trainer(setting, model, seed, folder.checkpoints(seed))
+        if trainer.last.exists():
+            trainer.resume()
+        before = list(history)
+        finished = trainer.fit(_Recorder(folder, before, trainer, watcher), stop)
+        history = before + trainer.at.history
+        folder.write_history(history)
+        if not finished:
+            return False
+    return True
+
+
+@dataclass(frozen=True)
+class _Recorder:
+    """Keeps history.jsonl up to date, and passes everything on."""
+
+    folder: RunFolder
+    before: list[dict[str, Any]]
+    trainer: Trainer
+    watcher: Watcher
+
+    def step(self, seed: int, epoch: int, step: int, steps: int, losses: Mapping[str, float]) -> None:
+        self.watcher.step(seed, epoch, step, steps, losses)
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        self.folder.write_history(self.before + self.trainer.at.history)
+        self.watcher.epoch(row)
+
+
+def _fresh(config: Config, tasks: Mapping[str, Task], n_features: int, window: int, seed: int) -> Any:
+    return seeded_model(seed, config.backbone, config.sharing, tasks, n_features, window)
+
+
+def _figures(prepared: Prepared, predicted: Predicted) -> dict[str, float]:
+    returns = prepared.labels[prepared.config.priced()[0]][prepared.valid_days]
+    summary = summarise(daily_metrics(predicted.scores[prepared.main], returns, precision_at=(), ndcg_at=()))
+    return {name: summary[name] for name in ("ic", "rank_ic")}
+
+
+def _identity(config: Config) -> dict[str, Any]:
+    """Dotted settings that the numbers of a training depend on."""
+    plain = {key: value for key, value in config.plain().items() if key not in NOT_IDENTITY}
+    plain["training"] = {k: v for k, v in plain["training"].items() if k not in NOT_IDENTITY_TRAINING}
+    return _flat(plain)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _check_same(saved: Config, asked: Config, folder: RunFolder) -> None:
+    before, now = _identity(saved), _identity(asked)
+    differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if differing:
+        account = "; ".join(f"{key}: run {before.get(key)!r}, now {now.get(key)!r}" for key in differing[:5])
+        raise RunError(
+            f"{folder.path} was made with another config ({account}); resume it with its own config.yaml, or choose another "
+            "name for the new run"
+        )
+
+
+def _try_backtest(prepared: Prepared) -> None:
+    """Refuse before training what the backtest would refuse after it: a day with fewer stocks than K."""
+    test = prepared.splits.test.days
+    scores = np.where(prepared.rows[test], 0.0, np.nan)
+    prepared.config.backtest.strategy.weights(scores, prepared.days[test])
+
+
+# ---- predictions ---------------------------------------------------------------------------------------------------
+
+
+def _predict_seed(
+    config: Config, panel: Panel, folder: RunFolder, seed: int, days: Sequence[int], device: torch.device
+) -> tuple[dict[str, Any], Predicted]:
+    """The header of the seed's best checkpoint, and what it predicts for `days` of `panel`."""
+    tensors, header = load_checkpoint(folder.checkpoints(seed) / "best.safetensors", torch.device("cpu"))
+    constants = {name: tensor.numpy() for name, tensor in part(tensors, "features.").items()}
+    fitted = config.features.restore(tuple(header["features"]), constants)
+    learned = config.learned()
+    model = _fresh(config, learned, len(fitted.names), fitted.window, seed)
+    model.load_state_dict(part(tensors, "model."))
+    model.to(device)
+    batches = DayBatches(fitted.bind(panel, device), usable(panel), {}, device)
+    return header, predict(model, learned, batches, days, panel.sizes["symbol"])
+
+
+def _predictions(prepared: Prepared, folder: RunFolder) -> pl.DataFrame:
+    """All seeds on the validation and test splits, and on every day after them."""
+    config, splits = prepared.config, prepared.splits
+    n = len(prepared.days)
+    days = [*range(splits.valid.days.start, splits.valid.days.stop), *range(splits.test.days.start, n)]
+    by_seed = {
+        seed: _predict_seed(config, prepared.panel, folder, seed, days, prepared.device)[1] for seed in config.seeds
+    }
+    names = np.full(n, "live", dtype=object)
+    names[splits.valid.days] = "valid"
+    names[splits.test.days] = "test"
+    labels = {name: label[days] for name, label in prepared.labels.items()}
+    return _frame(prepared.panel, days, by_seed, prepared.learned, labels, names[days])
+
+
+def _frame(
+    panel: Panel,
+    days: Sequence[int],
+    by_seed: Mapping[int, Predicted],
+    tasks: Mapping[str, Task],
+    labels: Mapping[str, Matrix] | None = None,
+    splits: NDArray[np.object_] | None = None,
+) -> pl.DataFrame:
+    """The predictions table: one row a seed, day and stock of the day's cross-section."""
+    main = next(iter(tasks))
+    symbols = np.array(symbols_of(panel))
+    dates = days_of(panel)[list(days)]
+    frames = []
+    for seed, predicted in by_seed.items():
+        row, column = np.nonzero(~np.isnan(predicted.scores[main]))
+        columns: dict[str, Any] = {
+            "seed": np.full(len(row), seed, dtype=np.int32),
+            "date": dates[row],
+            "symbol": symbols[column],
+        }
+        if splits is not None:
+            columns["split"] = splits[row].astype(str)
+        columns["score"] = predicted.scores[main][row, column]
+        for name, task in tasks.items():
+            output = predicted.outputs[name][row, column]
+            if not task.levels:
+                columns[name] = output
+                continue
+            odds = torch.from_numpy(output).softmax(dim=-1).numpy()
+            columns |= {f"{name}.{level}": odds[:, i] for i, level in enumerate(task.levels)}
+        for name, label in (labels or {}).items():
+            columns[f"label.{name}"] = label[row, column]
+        frames.append(pl.DataFrame(columns))
+    return pl.concat(frames).fill_nan(None)
+
+
+def _ranked(table: pl.DataFrame, top: int | None) -> pl.DataFrame:
+    """The list of the table's last day: seeds averaged, best score first."""
+    drop = [name for name in table.columns if name in ("seed", "split") or name.startswith("label.")]
+    last = table.filter(pl.col("date") == pl.col("date").max()).drop(drop)
+    means = last.group_by("date", "symbol").agg(pl.all().mean()).sort(["score", "symbol"], descending=[True, False])
+    ranked = means.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int32))
+    order = ["date", "rank", "symbol", "score"]
+    ranked = ranked.select(order + [name for name in ranked.columns if name not in order])
+    return ranked if top is None else ranked.head(top)
+
+
+# ---- evidence ------------------------------------------------------------------------------------------------------
+
+
+def _matrix(table: pl.DataFrame, value: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
+    """Days, symbols and the (days, symbols) matrix of one column; NaN where there is no row."""
+    dates, at = np.unique(table["date"].to_numpy().astype("datetime64[D]"), return_inverse=True)
+    symbols, column = np.unique(table["symbol"].to_numpy().astype(str), return_inverse=True)
+    matrix = np.full((len(dates), len(symbols)), np.nan)
+    matrix[at, column] = table[value].to_numpy()
+    return dates, symbols, matrix
+
+
+def _averaged(table: pl.DataFrame) -> pl.DataFrame:
+    """Seeds averaged, in order of date and symbol."""
+    numbers = [name for name in table.columns if name not in ("seed", "date", "symbol", "split")]
+    return table.group_by("date", "symbol").agg(pl.col(numbers).mean()).sort("date", "symbol")
+
+
+def _evidence(predictions: pl.DataFrame, config: Config, split: str) -> dict[str, Any]:
+    part_of = predictions.filter(pl.col("split") == split)
+    if part_of.is_empty():
+        raise RunError(f"no predictions of split {split!r}; expected one of {predictions['split'].unique().to_list()}")
+    seeds = {str(seed): _judge(part_of.filter(pl.col("seed") == seed), config) for seed in config.seeds}
+    figures = {seed: found["ranking"] for seed, found in seeds.items()}
+    names = list(next(iter(figures.values())))
+    values = {name: np.array([figure[name] for figure in figures.values()]) for name in names}
+    return {
+        "seeds": seeds,
+        "mean": {name: float(value.mean()) for name, value in values.items()},
+        "std": {name: float(value.std(ddof=1)) if len(value) > 1 else float("nan") for name, value in values.items()},
+        "ensemble": _judge(_averaged(part_of), config)["ranking"],
+    }
+
+
+def _judge(table: pl.DataFrame, config: Config) -> dict[str, Any]:
+    """The ranking by score against raw returns, and each learned task against its own label."""
+    settings = config.evaluation
+    _, _, scores = _matrix(table, "score")
+    _, _, returns = _matrix(table, f"label.{config.priced()[0]}")
+    daily = daily_metrics(scores, returns, precision_at=settings.precision_at, ndcg_at=settings.ndcg_at)
+    tasks: dict[str, Any] = {}
+    for name, task in config.learned().items():
+        known = table.filter(pl.col(f"label.{name}").is_not_null())
+        if not task.levels:
+            _, _, outputs = _matrix(known, name)
+            _, _, label = _matrix(known, f"label.{name}")
+            own = summarise(daily_metrics(outputs, label, precision_at=(), ndcg_at=()))
+            tasks[name] = {key: own[key] for key in ("ic", "rank_ic")}
+            continue
+        odds = known.select([f"{name}.{level}" for level in task.levels]).to_numpy()
+        found = classification_metrics(
+            known[f"label.{name}"].to_numpy().astype(np.int64), odds.argmax(axis=1), task.width
+        )
+        tasks[name] = {**found, "confusion": found["confusion"].tolist()}
+    return {"ranking": summarise(daily), "tasks": tasks}
+
+
+def _backtest(
+    folder: RunFolder,
+    panel: Panel,
+    *,
+    k: int | None = None,
+    cost: float | None = None,
+    delay: int | None = None,
+    split: str = "test",
+) -> BacktestResult:
+    import xarray as xr
+
+    config = folder.config()
+    settings = config.backtest
+    table = folder.read_frame("predictions.parquet").filter(pl.col("split") == split)
+    if table.is_empty():
+        raise RunError(f"no predictions of split {split!r}; expected valid or test")
+    dates, symbols, scores = _matrix(_averaged(table), "score")
+    strategy = settings.strategy
+    if k is not None:
+        strategy = type(strategy).model_validate({**strategy.model_dump(exclude={"kind"}), "k": k})
+    return backtest(
+        panel,
+        xr.DataArray(
+            scores, dims=("date", "symbol"), coords={"date": dates.astype("datetime64[ns]"), "symbol": symbols}
+        ),
+        strategy=strategy,
+        delay=config.priced()[1].delay if delay is None else delay,
+        cost=settings.cost if cost is None else cost,
+        capital=settings.capital,
+        first=dates[0],
+        last=dates[-1],
+    )
+
+
+# ---- the end of a run ----------------------------------------------------------------------------------------------
+
+
+def _conclude(folder: RunFolder, panel: Panel) -> None:
+    """Metrics, the latest list and the report, from the predictions."""
+    config = folder.config()
+    predictions = folder.read_frame("predictions.parquet")
+    result = _backtest(folder, panel)
+    folder.write_json("metrics.json", _metrics(config, predictions, folder.read_history(), result))
+    folder.write_frame("recommendations.csv", _ranked(predictions, None))
+    _write_report(folder, result)
+
+
+def _metrics(
+    config: Config, predictions: pl.DataFrame, history: Sequence[Mapping[str, Any]], result: BacktestResult
+) -> dict[str, Any]:
+    by_split = {split: _evidence(predictions, config, split) for split in ("valid", "test")}
+    seeds: dict[str, Any] = {}
+    for seed in config.seeds:
+        rows = [row for row in history if row["seed"] == seed]
+        found = {split: by_split[split]["seeds"][str(seed)] for split in by_split}
+        seeds[str(seed)] = {
+            "best_epoch": max(row["epoch"] for row in rows if row["best"]),
+            "epochs": len(rows),
+            "seconds": sum(row["seconds"] for row in rows),
+            **{split: found[split]["ranking"] for split in found},
+            "tasks": {name: {split: found[split]["tasks"][name] for split in found} for name in config.learned()},
+        }
+    return {
+        "seeds": seeds,
+        **{key: {split: by_split[split][key] for split in by_split} for key in ("mean", "std", "ensemble")},
+        "backtest": {
+            "strategy": config.backtest.strategy.model_dump(),
+            "delay": config.priced()[1].delay,
+            "cost": config.backtest.cost,
+            "measured_against": result.measured_against,
+            "counts": result.counts,
+            **{name: result.metrics.get(name) for name in ("net", "gross", "universe", "index")},
+        },
+    }
+
+
+def _write_report(folder: RunFolder, result: BacktestResult) -> Path:
+    config = folder.config()
+    table = _averaged(folder.read_frame("predictions.parquet").filter(pl.col("split") == "test"))
+    dates, _, scores = _matrix(table, "score")
+    _, _, returns = _matrix(table, f"label.{config.priced()[0]}")
+    settings = config.evaluation
+    daily = daily_metrics(scores, returns, precision_at=settings.precision_at, ndcg_at=settings.ndcg_at)
+    groups = quantile_returns(scores, returns, settings.quantiles)
+    history = folder.read_history()
+    seconds = sum(row["seconds"] for row in history)
+    html = render(
+        ReportInputs(
+            name=config.name,
+            config=config.plain(),
+            environment={**folder.read_json("environment.json"), "seconds": seconds},
+            data=folder.read_json("data.json"),
+            history=history,
+            metrics=folder.read_json("metrics.json"),
+            daily=pl.DataFrame({"date": dates, **daily}).fill_nan(None),
+            quantiles=pl.DataFrame(
+                {"date": dates, **{f"q{i + 1}": groups[:, i] for i in range(groups.shape[1])}}
+            ).fill_nan(None),
+            backtest=result.table(),
+            recommendations=folder.read_frame("recommendations.csv"),
+        )
+    )
+    return folder.write_text("report.html", html)

@@ -1,0 +1,173 @@
+"""The door of the Panel."""
+
+import numpy as np
+import pytest
+
+from mimstocr.data.panel import (
+    days_of,
+    few,
+    fingerprint,
+    lacking,
+    make_panel,
+    repeated,
+    symbols_of,
+    usable,
+)
+from mimstocr.errors import DataError
+
+DATES = np.array(["2020-01-02", "2020-01-03", "2020-01-06"], dtype="datetime64[D]")
+NAN = np.nan
+
+
+def close(**cells):
+    """(3, 2) closes 1..6; `r0c1=...` sets one."""
+    values = np.arange(1.0, 7.0).reshape(3, 2)
+    for place, value in cells.items():
+        values[int(place[1]), int(place[3])] = value
+    return values
+
+
+def panel(fields=None, **options):
+    options = {"source": "test", "max_dropped": 1.0, **options}
+    return make_panel(fields or {"close": close()}, DATES, ["A", "B"], **options)
+
+
+def test_values_days_and_symbols_come_through():
+    made = panel({"close": close(), "volume": close() * 100})
+    assert list(days_of(made)) == list(DATES)
+    assert symbols_of(made) == ["A", "B"]
+    np.testing.assert_array_equal(made["close"].values, close().astype(np.float32))
+    assert made["close"].dtype == np.float32
+    assert made["member"].values.all()
+    assert made["tradable"].values.all()
+    assert made.attrs == {
+        "source": "test", "days_per_year": 252, "benchmark_name": None, "dropped": {}, "notes": [],
+    }  # fmt: skip
+
+
+def test_the_panel_is_read_only_and_shares_nothing_with_its_maker():
+    given = close()
+    made = panel({"close": given}, benchmark=np.ones(3), benchmark_name="I")
+    for name in ("close", "member", "tradable", "benchmark"):
+        with pytest.raises(ValueError, match="read-only"):
+            made[name].values[...] = 0
+    given[:] = 99
+    assert made["close"].values[0, 0] == 1
+
+
+def test_a_day_without_volume_or_price_is_not_tradable():
+    volume = np.array([[1.0, 0.0], [NAN, 1.0], [1.0, 1.0]])
+    made = panel({"close": close(r2c0=NAN), "volume": np.where(np.isnan(close(r2c0=NAN)), NAN, volume)})
+    assert made["tradable"].values.tolist() == [[True, False], [False, True], [False, True]]
+    assert made["member"].values.tolist() == [[True, True], [True, True], [False, True]]
+    assert usable(made).tolist() == [[True, False], [False, True], [False, True]]
+
+
+def test_membership_needs_a_close_and_tradable_can_only_be_narrowed():
+    member = np.array([[True, False]] * 3)
+    tradable = np.array([[True, True], [False, True], [True, True]])
+    made = panel({"close": close(r0c0=NAN), "volume": close(r0c0=NAN, r2c1=0.0)}, member=member, tradable=tradable)
+    assert made["member"].values.tolist() == [[False, False], [True, False], [True, False]]
+    assert made["tradable"].values.tolist() == [[False, True], [False, True], [True, False]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"close": close(r1c0=0.0)}, "price infinite or not above zero"),
+        ({"close": close(r1c0=-1.0)}, "price infinite or not above zero"),
+        ({"close": close(), "open": close(r1c0=np.inf)}, "price infinite or not above zero"),
+        ({"close": close(), "high": close(), "low": close(r1c0=3.001)}, "low above high"),
+        ({"close": close(), "volume": close(r1c0=-5.0)}, "volume infinite or negative"),
+        ({"close": close(), "volume": close(r1c0=np.inf)}, "volume infinite or negative"),
+        ({"close": close(r1c0=NAN), "open": close()}, "no close"),
+    ],
+)
+def test_an_impossible_row_is_dropped_whole_and_counted(fields, reason):
+    made = panel(fields)
+    assert made.attrs["dropped"] == {reason: 1}
+    for name in fields:
+        expected = fields[name].astype(np.float32)
+        expected[1, 0] = NAN
+        np.testing.assert_array_equal(made[name].values, expected)
+    assert not made["member"].values[1, 0]
+    assert not made["tradable"].values[1, 0]
+
+
+def test_a_row_with_two_faults_is_counted_once_and_rounding_is_no_fault():
+    made = panel({"close": close(r0c0=-1.0), "volume": close(r0c0=-1.0)})
+    assert made.attrs["dropped"] == {"price infinite or not above zero": 1}
+    assert panel({"close": close(), "high": close(), "low": close() * (1 + 5e-5)}).attrs["dropped"] == {}
+
+
+def test_too_much_dropped_is_refused_with_the_account():
+    bad = {"close": close(r0c0=-1.0, r1c1=NAN), "open": close()}
+    said = r"test: 2 of 6 rows \(33.3%\) cannot be used \(price infinite or not above zero: 1, no close: 1\); "
+    with pytest.raises(DataError, match=said):
+        panel(bad, max_dropped=0.05)
+    assert panel(bad, max_dropped=2 / 6).attrs["dropped"]["no close"] == 1
+
+
+def test_what_the_source_dropped_counts_too():
+    with pytest.raises(DataError, match=r"4 of 10 rows \(40.0%\).*unreadable: 4"):
+        panel(dropped={"unreadable": 4}, max_dropped=0.39)
+    assert panel(dropped={"unreadable": 4}, max_dropped=0.4).attrs["dropped"] == {"unreadable": 4}
+
+
+def test_the_benchmark_is_checked():
+    made = panel(benchmark=np.array([3000.0, -1.0, NAN]), benchmark_name="IDX")
+    np.testing.assert_array_equal(made["benchmark"].values, np.array([3000, NAN, NAN], dtype=np.float32))
+    assert made.attrs["notes"] == ["benchmark IDX has no close on 2 of 3 days"]
+    with pytest.raises(DataError, match="benchmark 'IDX' has no close between 2020-01-02 and 2020-01-06"):
+        panel(benchmark=np.full(3, NAN), benchmark_name="IDX")
+    with pytest.raises(DataError, match="benchmark 'B' is also a stock of the panel"):
+        panel(benchmark=np.ones(3), benchmark_name="B")
+    with pytest.raises(DataError, match=r"benchmark has shape \(2,\)"):
+        panel(benchmark=np.ones(2), benchmark_name="IDX")
+
+
+@pytest.mark.parametrize(
+    ("fields", "dates", "symbols", "said"),
+    [
+        ({"open": close()}, DATES, ["A", "B"], r"expected a close, got fields \['open'\]"),
+        ({"close": close(), "bid": close()}, DATES, ["A", "B"], "unknown field 'bid'; known: open"),
+        ({"close": close().T}, DATES, ["A", "B"], r"'close' has shape \(2, 3\), expected .* \(3, 2\)"),
+        ({"close": close()[:0]}, DATES[:0], ["A", "B"], "got 0 days and 2 symbols"),
+        ({"close": close()}, DATES[[0, 2, 1]], ["A", "B"], "2020-01-03 follows 2020-01-06"),
+        ({"close": close()}, DATES[[0, 1, 1]], ["A", "B"], "2020-01-03 follows 2020-01-03"),
+        ({"close": close()}, np.array([*DATES[:2], "NaT"], dtype="M8[D]"), ["A", "B"], "a date is missing"),
+        ({"close": close()}, np.array([*DATES[:2], "9999-12-31"], dtype="M8[D]"), ["A", "B"], "got 9999-12-31"),
+        ({"close": close()}, DATES, ["A", "A"], "symbol A comes twice"),
+        ({"close": np.full((3, 2), NAN)}, DATES, ["A", "B"], "no usable row is left"),
+    ],
+)
+def test_a_bad_shape_is_refused(fields, dates, symbols, said):
+    with pytest.raises(DataError, match=said):
+        make_panel(fields, dates, symbols, source="test")
+
+
+def test_masks_of_another_shape_are_refused():
+    for name in ("member", "tradable"):
+        with pytest.raises(DataError, match=rf"{name} has shape \(2,\), expected"):
+            panel(**{name: np.array([True, False])})
+
+
+def test_the_fingerprint_follows_every_value():
+    base = fingerprint(panel())
+    assert fingerprint(panel()) == base
+    assert fingerprint(panel({"close": close(r2c1=6.5)})) != base
+    assert fingerprint(panel({"close": close(), "open": close()})) != base
+    assert fingerprint(panel(member=np.eye(3, 2, dtype=bool))) != base
+    assert fingerprint(panel(benchmark=np.ones(3), benchmark_name="I")) != base
+    assert fingerprint(make_panel({"close": close()}, DATES, ["A", "C"], source="test")) != base
+    assert fingerprint(make_panel({"close": close()}, DATES + 1, ["A", "B"], source="test")) != base
+    assert fingerprint(panel(notes=["other"], source="elsewhere")) == base
+
+
+def test_words():
+    assert few(["a", "b"]) == "a, b"
+    assert few(list("abcdefg")) == "a, b, c, d, e and 2 more"
+    assert repeated(["b", "a", "b", "c", "a"]) == ["a", "b"]
+    assert lacking(["close", "volume", "open", "high", "low", "vwap"]) == []
+    assert lacking(["close"])[0] == "fields the source lacks: open, high, low, vwap, volume"
+    assert "every day with a close counts as tradable" in lacking(["close"])[1]

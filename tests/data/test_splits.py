@@ -1,0 +1,122 @@
+"""Splits by day, exact."""
+
+from datetime import date
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from mimstocr.components import readable
+from mimstocr.data.splits import SplitSettings, resolve_splits
+from mimstocr.errors import ConfigError
+
+# weekdays from Thursday 2020-01-02 to Wednesday 2020-01-29, 20 days
+DAYS = np.array([d for d in np.arange("2020-01-02", "2020-01-30", dtype="M8[D]") if np.is_busday(d)])
+
+
+def asked(*texts):
+    days = [date.fromisoformat(text) for text in texts]
+    return SplitSettings(train=(days[0], days[1]), valid=(days[2], days[3]), test=(days[4], days[5]))
+
+
+def test_without_dates_the_days_are_cut_60_20_20():
+    splits = resolve_splits(SplitSettings(), DAYS, reach=2)
+    assert [(s.name, s.first, s.last, s.days, s.labelled) for s in splits] == [
+        ("train", date(2020, 1, 2), date(2020, 1, 17), slice(0, 12), slice(0, 10)),
+        ("valid", date(2020, 1, 20), date(2020, 1, 23), slice(12, 16), slice(12, 14)),
+        ("test", date(2020, 1, 24), date(2020, 1, 29), slice(16, 20), slice(16, 18)),
+    ]
+
+
+def test_dates_are_inclusive_and_need_not_be_trading_days():
+    settings = asked("2020-01-01", "2020-01-12", "2020-01-13", "2020-01-19", "2020-01-22", "2020-02-02")
+    splits = resolve_splits(settings, DAYS, reach=1)
+    assert [(s.first, s.last, s.days, s.labelled) for s in splits] == [
+        (date(2020, 1, 2), date(2020, 1, 10), slice(0, 7), slice(0, 6)),
+        (date(2020, 1, 13), date(2020, 1, 17), slice(7, 12), slice(7, 11)),
+        (date(2020, 1, 22), date(2020, 1, 29), slice(14, 20), slice(14, 19)),
+    ]
+    assert splits.valid.name == "valid"
+
+
+def test_days_come_in_any_unit():
+    assert resolve_splits(SplitSettings(), DAYS.astype("M8[ns]"), 1) == resolve_splits(SplitSettings(), DAYS, 1)
+
+
+@given(n=st.integers(5, 400), reach=st.integers(0, 6))
+def test_no_label_leaves_its_split(n, reach):
+    days = np.arange(n).astype("M8[D]")
+    try:
+        splits = resolve_splits(SplitSettings(), days, reach)
+    except ConfigError as error:
+        assert n // 5 <= reach  # only a split too short may be refused
+        assert "choose more" in str(error)
+        return
+    covered = []
+    for split in splits:
+        inside = list(range(n))[split.days]
+        covered += inside
+        ends = [day + reach for day in list(range(n))[split.labelled]]
+        assert ends
+        assert ends == inside[reach:]
+    assert covered == list(range(n))
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ({"train": ["2020-01-01", "2020-01-31"]}, "train given without valid, test; give all three splits, or none"),
+        (
+            {
+                "train": ["2020-01-01", "2020-02-01"],
+                "valid": ["2020-02-01", "2020-03-01"],
+                "test": ["2020-04-01", "2020-05-01"],
+            },
+            "valid starts on 2020-02-01, but train ends on 2020-02-01; expected train before valid before test",
+        ),
+        (
+            {
+                "train": ["2020-01-01", "2020-01-31"],
+                "valid": ["2020-04-01", "2020-05-01"],
+                "test": ["2020-02-01", "2020-03-01"],
+            },
+            "test starts on 2020-02-01, but valid ends on 2020-05-01",
+        ),
+        (
+            {
+                "train": ["2020-01-31", "2020-01-01"],
+                "valid": ["2020-02-01", "2020-03-01"],
+                "test": ["2020-04-01", "2020-05-01"],
+            },
+            "train ends on 2020-01-01, before it starts on 2020-01-31",
+        ),
+    ],
+)
+def test_splits_out_of_order_are_refused_when_the_settings_are_made(raw, said):
+    with pytest.raises(ValidationError) as caught:
+        SplitSettings(**raw)
+    error = readable(caught.value, "splits")
+    assert isinstance(error, ConfigError)
+    assert said in str(error)
+
+
+def test_dates_outside_the_data_name_its_range():
+    inside = ("2020-01-02", "2020-01-10", "2020-01-13", "2020-01-17", "2020-01-20")
+    resolve_splits(asked(*inside, "2020-02-08"), DAYS, 1)  # ten days beyond the end may be a holiday
+    with pytest.raises(ConfigError, match=r"splits.test: asks for 2020-01-20 to 2020-02-09, but the data goes from"):
+        resolve_splits(asked(*inside, "2020-02-09"), DAYS, 1)
+    resolve_splits(asked("2019-12-23", *inside[1:], "2020-01-29"), DAYS, 1)
+    with pytest.raises(ConfigError, match=r"splits.train: asks for 2019-12-22 .* from 2020-01-02 to 2020-01-29"):
+        resolve_splits(asked("2019-12-22", *inside[1:], "2020-01-29"), DAYS, 1)
+
+
+def test_a_split_needs_a_day_whose_label_ends_inside():
+    settings = asked("2020-01-02", "2020-01-10", "2020-01-13", "2020-01-14", "2020-01-20", "2020-01-29")
+    assert resolve_splits(settings, DAYS, 1).valid.labelled == slice(7, 8)
+    with pytest.raises(ConfigError, match=r"splits.valid: 2 days, .* at least 3 are needed; the data has 20 days"):
+        resolve_splits(settings, DAYS, 2)
+    weekend = asked("2020-01-02", "2020-01-10", "2020-01-11", "2020-01-12", "2020-01-20", "2020-01-29")
+    with pytest.raises(ConfigError, match=r"splits.valid: 0 days"):
+        resolve_splits(weekend, DAYS, 0)

@@ -1,0 +1,190 @@
+"""What every registered loss promises, whatever it computes."""
+
+from __future__ import annotations
+
+import pickle
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from mimstocr.losses import LOSSES, Loss
+
+LEVELS = 5
+STOCKS = (7, 0, 4, 1)
+"""Valid stocks of each day of `batch`; the second day is empty, the last has one."""
+
+pytestmark = pytest.mark.parametrize("loss", [LOSSES.get(name)() for name in LOSSES.names()], ids=LOSSES.names())
+
+
+class Batch(NamedTuple):
+    output: Tensor
+    target: Tensor
+    valid: Tensor
+
+
+def batch(loss: Loss, seed: int = 0) -> Batch:
+    """float64, a ragged mask with holes in it, no ties."""
+    random = torch.Generator().manual_seed(seed)
+    days, stocks = len(STOCKS), 9
+    order = torch.rand(days, stocks, generator=random).argsort(-1)
+    valid = order < torch.tensor(STOCKS)[:, None]
+    if loss.target == "level":
+        output = torch.randn(days, stocks, LEVELS, generator=random, dtype=torch.float64)
+        return Batch(output, torch.randint(0, LEVELS, (days, stocks), generator=random), valid)
+    output = torch.randn(days, stocks, generator=random, dtype=torch.float64)
+    return Batch(output, torch.randn(days, stocks, generator=random, dtype=torch.float64), valid)
+
+
+def value_and_gradient(loss: Loss, output: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    output = output.clone().requires_grad_()
+    value = loss(output, target, valid)
+    (gradient,) = torch.autograd.grad(value.sum(), output)
+    return value.detach(), gradient
+
+
+def test_one_finite_value_a_day_that_the_outputs_move(loss: Loss) -> None:
+    value, gradient = value_and_gradient(loss, *batch(loss))
+    assert value.shape == (len(STOCKS),)
+    assert value.isfinite().all()
+    assert gradient.isfinite().all()
+    assert (gradient[0] != 0).any()
+
+
+def test_the_order_of_the_stocks_does_not_matter(loss: Loss) -> None:
+    output, target, valid = batch(loss)
+    value, gradient = value_and_gradient(loss, output, target, valid)
+    shuffle = torch.randperm(valid.shape[1], generator=torch.Generator().manual_seed(1))
+    shuffled = value_and_gradient(loss, output[:, shuffle], target[:, shuffle], valid[:, shuffle])
+    assert_close(shuffled, (value, gradient[:, shuffle]))
+
+
+@pytest.mark.parametrize("junk", [float("nan"), float("inf"), -float("inf"), 1e300])
+def test_junk_in_invalid_places_is_inert(loss: Loss, junk: float) -> None:
+    output, target, valid = batch(loss)
+    value, gradient = value_and_gradient(loss, output, target, valid)
+    output = output.clone()
+    output[~valid] = junk
+    target = target.masked_fill(~valid, -1 if loss.target == "level" else junk)
+    junk_value, junk_gradient = value_and_gradient(loss, output, target, valid)
+    assert torch.equal(junk_value, value)
+    assert torch.equal(junk_gradient, gradient)
+    assert (junk_gradient[~valid] == 0).all()
+
+
+def test_a_large_level_in_an_invalid_place_is_inert(loss: Loss) -> None:
+    output, target, valid = batch(loss)
+    if loss.target != "level":
+        pytest.skip("takes no levels")
+    junk = target.masked_fill(~valid, 2**62)
+    assert torch.equal(loss(output, junk, valid), loss(output, target, valid))
+
+
+def test_a_day_without_a_valid_stock_gives_nothing(loss: Loss) -> None:
+    output, target, valid = batch(loss)
+    value, gradient = value_and_gradient(loss, output, target, torch.zeros_like(valid))
+    assert (value == 0).all()
+    assert (gradient == 0).all()
+    value, gradient = value_and_gradient(loss, output, target, valid)
+    assert value[1] == 0
+    assert (gradient[1] == 0).all()
+
+
+def test_a_day_without_places_gives_nothing(loss: Loss) -> None:
+    output, target, valid = batch(loss)
+    value, _ = value_and_gradient(loss, output[:, :0], target[:, :0], valid[:, :0])
+    assert torch.equal(value, torch.zeros(len(STOCKS), dtype=output.dtype))
+
+
+def test_a_day_alone_equals_the_day_in_a_batch(loss: Loss) -> None:
+    output, target, valid = batch(loss)
+    value, gradient = value_and_gradient(loss, output, target, valid)
+    for day, n in enumerate(STOCKS):
+        here = valid[day]
+        alone = value_and_gradient(
+            loss, output[day, here][None], target[day, here][None], torch.ones(1, n, dtype=torch.bool)
+        )
+        assert_close(alone, (value[day : day + 1], gradient[day, here][None]))
+
+
+def test_gradient_agrees_with_finite_differences(loss: Loss) -> None:
+    output, target, valid = batch(loss)
+    assert torch.autograd.gradcheck(lambda x: loss(x, target, valid), output.requires_grad_())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_very_large_outputs_give_finite_values(loss: Loss, dtype: torch.dtype) -> None:
+    output, target, valid = batch(loss)
+    # A square of a real output must fit into float32; logits are only ever compared.
+    size = 1e30 if loss.target == "level" else 1e15
+    target = target if loss.target == "level" else target.to(dtype)
+    value, gradient = value_and_gradient(loss, (output * size).to(dtype), target, valid)
+    assert value.isfinite().all()
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equal_outputs_give_finite_values(loss: Loss, dtype: torch.dtype) -> None:
+    output, target, valid = batch(loss)
+    target = target if loss.target == "level" else target.to(dtype)
+    value, gradient = value_and_gradient(loss, torch.zeros_like(output, dtype=dtype), target, valid)
+    assert value.isfinite().all()
+    assert gradient.isfinite().all()
+
+
+def test_equal_targets_give_finite_values(loss: Loss) -> None:
+    output, target, valid = batch(loss)
+    value, gradient = value_and_gradient(loss, output, torch.zeros_like(target), valid)
+    assert value.isfinite().all()
+    assert gradient.isfinite().all()
+
+
+def test_what_is_not_finite_is_not_hidden(loss: Loss) -> None:
+    output, target, valid = batch(loss)
+    output = output.clone()
+    output[0, valid[0].nonzero()[0]] = float("nan")
+    value = loss(output, target, valid)
+    assert value[0].isnan()
+    assert value[1:].isfinite().all()
+
+
+def test_float32_is_close_to_float64(loss: Loss) -> None:
+    output, target, valid = batch(loss)
+    value, gradient = value_and_gradient(loss, output, target, valid)
+    target = target if loss.target == "level" else target.float()
+    single = value_and_gradient(loss, output.float(), target, valid)
+    assert single[0].dtype == torch.float32
+    assert_close(single, (value.float(), gradient.float()), rtol=1e-5, atol=1e-6)
+
+
+def test_unequal_shapes_are_refused(loss: Loss) -> None:
+    output, target, valid = batch(loss)
+    for wrong in [
+        (output[:, :-1], target, valid),
+        (output, target[:, :-1], valid),
+        (output, target, valid[:, :-1]),
+        (output, target[:1], valid),
+        (output, target, valid[:1]),
+        (output[0], target[0], valid[0]),
+        (output[..., None], target, valid),
+    ]:
+        with pytest.raises(ValueError, match="expected"):
+            loss(*wrong)
+
+
+def test_diagnostics_are_one_float_a_day(loss: Loss) -> None:
+    _, target, valid = batch(loss)
+    for name, value in loss.diagnostics(target, valid).items():
+        assert value.shape == (len(STOCKS),), name
+        assert value.is_floating_point(), name
+
+
+def test_settings_make_the_same_loss_again(loss: Loss) -> None:
+    again = LOSSES.parse(loss.model_dump())
+    assert again == loss
+    assert type(again) is type(loss)
+    assert LOSSES.parse(loss.kind) == loss
+    assert pickle.loads(pickle.dumps(loss)) == loss
+    assert torch.equal(again(*batch(loss)), loss(*batch(loss)))

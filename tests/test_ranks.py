@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from mimstocr.ranks import average_ranks
+
+NAN = np.nan
+
+
+def slow_ranks(values: list[float]) -> list[float]:
+    """1 + how many are below + half of how many others are equal; NaN stays."""
+    ranks = []
+    for value in values:
+        if np.isnan(value):
+            ranks.append(NAN)
+        else:
+            below = sum(other < value for other in values)
+            equal = sum(other == value for other in values)
+            ranks.append(1 + below + (equal - 1) / 2)
+    return ranks
+
+
+@pytest.mark.parametrize(
+    ("values", "ranks"),
+    [
+        ([3.0, 1.0, 3.0, NAN, 2.0], [(3 + 4) / 2, 1.0, (3 + 4) / 2, NAN, 2.0]),
+        ([5.0, 5.0, 5.0], [2.0, 2.0, 2.0]),
+        ([7.0], [1.0]),
+        ([NAN, NAN], [NAN, NAN]),
+        ([np.inf, -np.inf, 0.0, -0.0], [4.0, 1.0, 2.5, 2.5]),
+        ([], []),
+    ],
+)
+def test_by_hand(values: list[float], ranks: list[float]) -> None:
+    assert_array_equal(average_ranks(np.array([values])), np.array([ranks]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("distinct", [2, 5, 1000])
+def test_equals_the_slow_ranks_with_ties_and_nan(distinct: int, dtype: type) -> None:
+    random = np.random.default_rng(distinct)
+    values = random.integers(0, distinct, (40, 17)).astype(dtype)
+    values[random.random(values.shape) < 0.3] = NAN
+    values[7] = NAN
+    ranks = average_ranks(values)
+    assert ranks.dtype == np.float64
+    assert_array_equal(ranks, [slow_ranks(day.tolist()) for day in values])
+
+
+def test_a_day_does_not_touch_another_nor_its_input() -> None:
+    values = np.random.default_rng(0).normal(size=(4, 6))
+    before = values.copy()
+    together = average_ranks(values)
+    assert_array_equal(together, np.concatenate([average_ranks(day[None]) for day in values]))
+    assert_array_equal(values, before)
+
+
+def test_no_days() -> None:
+    assert average_ranks(np.empty((0, 3))).shape == (0, 3)
