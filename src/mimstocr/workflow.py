@@ -27,6 +27,7 @@ from mimstocr.training.batches import DayBatches
 from mimstocr.training.checkpoint import load_checkpoint, part
 from mimstocr.training.interrupt import Stop, stop_on_signal
 from mimstocr.training.loop import Setting, Trainer, Watcher
+from mimstocr.training.machine import settle
 from mimstocr.training.model import seeded_model
 from mimstocr.training.predict import Predicted, predict
 from mimstocr.training.prepare import Prepared, data_account, environment, prepare, resolve_device
@@ -66,7 +67,7 @@ def run(config: Config, *, resume: bool = False, watcher: Watcher | None = None)
     same numbers as if it had not been stopped. Raises RunError when the folder exists (without `resume`) or
     belongs to another config, and what data and components raise; then nothing was written.
     """
-    torch.set_num_threads(config.training.threads)
+    settle(config.training.threads)
     prepared = prepare(config)
     _try_backtest(prepared)
     if resume and config.folder.exists():
@@ -106,7 +107,7 @@ def recommend(
             f"{days[max(at - 1, 0)]}"
         )
     device = resolve_device(config.training.device)
-    torch.set_num_threads(config.training.threads)
+    settle(config.training.threads)
     frames = [_predict_seed(config, panel, folder, seed, [at], device)[1] for seed in config.seeds]
     table = _frame(panel, [at], dict(zip(config.seeds, frames, strict=True)), config.learned())
     if table.is_empty():

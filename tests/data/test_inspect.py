@@ -109,7 +109,7 @@ def test_nothing_is_written_over_and_nothing_half_written(tmp_path, monkeypatch)
     assert path.read_text() == "mine"
     with pytest.raises(DataError, match=r"expected a name that ends in .parquet or .csv, got '.xlsx'"):
         write_long(world(), tmp_path / "panel.xlsx")
-    with pytest.raises(DataError, match="the folder .* does not exist"):
+    with pytest.raises(DataError, match=r"the folder .* does not exist"):
         write_long(world(), tmp_path / "no" / "panel.csv")
 
     def fails(self, file):

@@ -527,7 +527,7 @@ def test_headline(inputs: ReportInputs) -> None:
     assert "LSTM learned 2 tasks (return and momentum) balanced by CQB, 3 seeds" in text
     assert f"t = {test['rank_icir'] * test['days'] ** 0.5:.1f}" in text
     assert "Annual return, net 21.4% universe 5.2%, index 8.7%" in text
-    assert "it made 21.4% a year after costs, beside 5.2% for the universe and 8.7% for the index" in text
+    assert "it made on paper 21.4% a year after costs, beside 5.2% for the universe and 8.7% for the index" in text
 
 
 def test_the_latest_list_says_that_nothing_is_known_yet(inputs: ReportInputs) -> None:
@@ -559,7 +559,7 @@ def test_equity_compounds_the_daily_returns(inputs: ReportInputs) -> None:
 
 def test_rolling_mean_of_ic(inputs: ReportInputs) -> None:
     figure = seen(inputs).charts["ic"]
-    traces = [t for t in figure["data"] if t["name"] == "IC"]
+    traces = [t for t in figure["data"] if t.get("name") == "IC"]
     mean, total = (array(t["y"]) for t in traces)
     ic = inputs.daily["ic"].to_list()
     assert np.isnan(mean[:59]).all()
@@ -570,7 +570,7 @@ def test_rolling_mean_of_ic(inputs: ReportInputs) -> None:
 
 def test_a_day_without_ic_is_left_out_not_counted_as_zero(inputs: ReportInputs) -> None:
     holed = inputs.daily.with_columns(ic=pl.when(pl.int_range(pl.len()) == 100).then(None).otherwise(pl.col("ic")))
-    traces = [t for t in seen(replace(inputs, daily=holed)).charts["ic"]["data"] if t["name"] == "IC"]
+    traces = [t for t in seen(replace(inputs, daily=holed)).charts["ic"]["data"] if t.get("name") == "IC"]
     left = [value for i, value in enumerate(inputs.daily["ic"]) if i != 100]
     assert array(traces[0]["y"])[150] == pytest.approx(sum(left[91:151]) / 60)
     assert str(inputs.daily["date"][100]) not in traces[0]["x"]
@@ -665,7 +665,11 @@ def test_cautions_of_a_plain_run(inputs: ReportInputs) -> None:
 
 
 def test_delay_1_is_not_warned_of(inputs: ReportInputs) -> None:
-    assert "Not tradable" not in heads(changed(inputs, "data/delay", 1))
+    tradable = changed(changed(inputs, "data/delay", 1), "metrics/backtest/delay", 1)
+    assert "Not tradable" not in heads(tradable)
+    text = seen(tradable).text
+    assert "it made 21.4% a year" in text
+    assert "Orders fill at the close 1 trading day later" in text
 
 
 @pytest.mark.parametrize("where", ["metrics/ensemble/test", "metrics/seeds/1/test"])

@@ -5,6 +5,7 @@ Rows in errors are counted from 1, the first after the header.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any
 
@@ -21,13 +22,8 @@ MISSING = ("", "na", "n/a", "#n/a", "nan", "null", "none")
 
 def dates(column: pl.Series, where: str) -> pl.Series:
     """Days as Date; the time of day is dropped."""
-    if column.dtype in (pl.Date, pl.Datetime):
-        days = column.dt.date()
-    else:
-        text = column.cast(pl.String).str.strip_chars()
-        known = text.drop_nulls().unique()
-        parsed = pl.Series([_day(value) for value in known], dtype=pl.Date)
-        days = text.replace_strict(known, parsed, default=None, return_dtype=pl.Date)
+    stamped = column.dtype in (pl.Date, pl.Datetime)
+    days = column.dt.date() if stamped else _by_word(column, _day, pl.Date)
     if days.null_count():
         row = int(days.is_null().arg_max() or 0)
         raise DataError(
@@ -39,7 +35,7 @@ def dates(column: pl.Series, where: str) -> pl.Series:
 
 def _day(text: str) -> date | None:
     try:
-        return datetime.fromisoformat(text).date()
+        return datetime.fromisoformat(text.strip()).date()
     except ValueError:
         return None
 
@@ -48,10 +44,9 @@ def symbols(column: pl.Series, where: str) -> pl.Series:
     """Text without blanks around it; whole numbers become text."""
     if column.dtype.is_float():
         raise DataError(f"{where}, column {column.name!r}: expected symbols as text or whole numbers, got fractions")
-    text = column.cast(pl.String).str.strip_chars()
-    missing = text.is_null() | (text == "")
-    if missing.any():
-        row = int(missing.arg_max() or 0)
+    text = _by_word(column, lambda word: word.strip() or None, pl.String)
+    if text.null_count():
+        row = int(text.is_null().arg_max() or 0)
         raise DataError(f"{where}, row {row + 1}, column {column.name!r}: expected a symbol, got nothing; mend the row")
     return text
 
@@ -76,9 +71,8 @@ def flags(column: pl.Series, where: str) -> pl.Series:
     """Boolean, from true or false, or 1 and 0."""
     if column.dtype == pl.Boolean and not column.null_count():
         return column
-    text = column.cast(pl.String).str.strip_chars().str.to_lowercase()
     words = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
-    flags = text.replace_strict(words, default=None, return_dtype=pl.Boolean)
+    flags = _by_word(column, lambda word: words.get(word.strip().lower()), pl.Boolean)
     if flags.null_count():
         row = int(flags.is_null().arg_max() or 0)
         raise DataError(
@@ -86,6 +80,13 @@ def flags(column: pl.Series, where: str) -> pl.Series:
             "mend the cell, or rename the column if it means something else"
         )
     return flags
+
+
+def _by_word(column: pl.Series, read: Callable[[str], object], kind: type[pl.DataType]) -> pl.Series:
+    """What `read` makes of each cell's text, once for each distinct text; null where it gives None."""
+    text = column.cast(pl.String)
+    known = text.drop_nulls().unique()
+    return text.replace_strict(known, pl.Series([read(word) for word in known], dtype=kind), default=None)
 
 
 def _shown(column: pl.Series, row: int) -> str:

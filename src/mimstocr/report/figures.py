@@ -118,7 +118,7 @@ def ic_over_time(daily: pl.DataFrame) -> go.Figure | None:
     figure.add_scatter(
         x=days, y=values, mode="markers", marker=dots, showlegend=False, hovertemplate=hover, row=2, col=1
     )
-    figure.update_yaxes(title_text="Rolling mean", zeroline=True, row=1)
+    figure.update_yaxes(title_text="Rolling mean", rangemode="tozero", row=1)
     figure.update_yaxes(title_text="IC, daily", row=2)
     figure.update_yaxes(title_text="Sum since start", row=3)
     return figure

@@ -119,7 +119,8 @@ def _finding(inputs: ReportInputs) -> str:
             if known(dig(inputs.metrics, "backtest", name, "annual_return")) is not None
         ]
         beside = f", beside {' and '.join(others)}" if others else ""
-        told.append(f"Traded as {_strategy(inputs)}, it made {percent(net, 1)} a year after costs{beside}.")
+        made = "made on paper" if inputs.delay == 0 else "made"
+        told.append(f"Traded as {_strategy(inputs)}, it {made} {percent(net, 1)} a year after costs{beside}.")
     return " ".join(told)
 
 
@@ -203,7 +204,9 @@ def _money_terms(inputs: ReportInputs) -> str:
     cost = dig(inputs.metrics, "backtest", "cost")
     delay = dig(inputs.metrics, "backtest", "delay")
     delay = inputs.delay if delay is None else delay
-    when = "the very close that the score has seen" if delay == 0 else f"the close {text(delay)} trading day(s) later"
+    when = "a close that is not known"
+    if delay is not None:
+        when = f"the close {counted(int(delay), 'trading day')} later" if delay else "the very close the score has seen"
     return (
         f"Strategy: {_strategy(inputs)}. Orders fill at {when}; every buy and sell costs {percent(cost)} of its value. "
         f"Excess, alpha, beta and information ratio are against the {_benchmark(inputs)}."
@@ -288,18 +291,14 @@ def _level_charts(inputs: ReportInputs) -> list[Chart]:
 
 
 def _loss_charts(inputs: ReportInputs) -> list[Chart]:
-    caption = "Mean over days of an epoch" + (
-        "; thin: one seed, bold: the mean over the epochs that all seeds reached; diamond: the epoch whose weights "
-        "were kept."
-        if len(inputs.seeds) > 1
-        else "; diamond: the epoch whose weights were kept."
-    )
+    seeds = "thin: one seed, bold: the mean over the epochs that all seeds reached; " if len(inputs.seeds) > 1 else ""
     charts = []
     for task in inputs.learned:
         figure = figures.loss_curves(inputs, task)
         if figure is not None:
             kind = title(dig(inputs.config, "tasks", task, "loss", "kind"))
-            charts.append(_chart(figure, f"loss-{task}", f"Loss: {task}", f"{kind}. {caption}"))
+            caption = f"{kind}, mean over the days of an epoch; {seeds}diamond: the epoch whose weights were kept."
+            charts.append(_chart(figure, f"loss-{task}", f"Loss: {task}", caption))
     figure = figures.validation_ic(inputs)
     if figure is not None:
         monitor = text(dig(inputs.config, "training", "monitor"))

@@ -32,6 +32,7 @@ from mimstocr.report.inputs import ReportInputs, column, dates, dig, known, over
 
 SHOWN = 100
 """Rows of the latest list that the report shows; the rest is in recommendations.csv."""
+LIST_HEADS = {"rank": "Rank", "symbol": "Symbol", "score": "Score"}
 SPLITS = {"train": "Train", "valid": "Validation", "test": "Test"}
 
 
@@ -170,7 +171,8 @@ def latest(inputs: ReportInputs) -> Table:
         [number(value, 4) if isinstance(value, float) else text(value) for value in row]
         for row in frame.select(columns).head(SHOWN).iter_rows()
     ]
-    return Table([name.replace(".", " ").replace("_", " ") for name in columns], rows, text_columns=words)
+    heads = [LIST_HEADS.get(name, name.replace(".", " ").replace("_", " ")) for name in columns]
+    return Table(heads, rows, text_columns=words)
 
 
 def splits(inputs: ReportInputs) -> Table:
@@ -245,8 +247,8 @@ def _meanings(known_ones: Mapping[str, Metric], keys: Sequence[str]) -> dict[str
 
 
 def _with_std(write: Any, mean: Any, std: Any) -> str:
-    """`mean ± std`, or the mean alone where nothing deviates."""
-    if known(mean) is None or not known(std):
+    """`mean ± std`, or the mean alone where nothing deviates, and of what is merely counted."""
+    if known(mean) is None or not known(std) or write is count:
         return str(write(mean))
     return f"{write(mean)} \u00b1 {write(std).removesuffix(' bp')}"
 
