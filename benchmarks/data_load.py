@@ -9,6 +9,7 @@ without the time of the imports. The obvious way gives one frame a field by date
 """
 
 import argparse
+import importlib.util
 import json
 import resource
 import subprocess
@@ -64,8 +65,6 @@ def naive_parquet(place: str) -> dict[str, pd.DataFrame]:
 
 def naive_sample(place: str) -> dict[str, pd.DataFrame]:
     if place == "sp500":
-        import importlib.util
-
         spec = importlib.util.find_spec("portfolio_backtester")
         folder = Path(spec.submodule_search_locations[0]) / "data"
         files = {"close": "SP500 20060901-20211015.csv", "volume": "SP500 20060901-20211015 volume.csv"}
@@ -113,13 +112,19 @@ def main() -> None:
     if args.only:
         print(json.dumps(measure(args.only, args.address, args.universe)))
         return
-    results = {"mimstocr": best("ours", args), "pandas": best("naive", args)}
+    results = {"mimstocr": best("ours", args)}
+    comparable = not args.address.startswith("parquet:") or importlib.util.find_spec("pyarrow") is not None
+    if comparable:
+        results["pandas"] = best("naive", args)
     print(f"{args.address}, universe {args.universe or 'all'}")
     for name, result in results.items():
         print(
             f"{name:9} {result['seconds']:7.2f} s   peak {result['peak_mb']:7.0f} MB "
             f"({result['above_start_mb']:.0f} MB above the imports)   {result['days']} days"
         )
+    if not comparable:
+        print("pandas cannot read Parquet without pyarrow, which is not installed: no comparison")
+        return
     ratio = results["mimstocr"]["seconds"] / results["pandas"]["seconds"]
     print(f"mimstocr takes {ratio:.2f} of the time of pandas")
 

@@ -15,7 +15,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -63,6 +63,14 @@ class Component(Settings):
 
     kind: ClassVar[str] = ""
     """The name under which the class is registered; set by the registry."""
+
+    def changed(self, **settings: Any) -> Self:
+        """The same component with other settings, validated. Raises ConfigError."""
+        before = {name: getattr(self, name) for name in type(self).model_fields}
+        try:
+            return type(self)(**{**before, **settings})
+        except ValidationError as error:
+            raise readable(error, self.kind) from None
 
     @model_serializer(mode="wrap")
     def _with_kind(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

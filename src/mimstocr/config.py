@@ -186,8 +186,8 @@ def describe(settings: Settings, indent: str = "") -> str:
     if isinstance(settings, Component):
         lines.append(f"{indent}kind: {settings.kind}")
     for name, field in type(settings).model_fields.items():
-        for line in textwrap.wrap(" ".join((field.description or "").split()), width=100 - len(indent)):
-            lines.append(f"{indent}# {line}")
+        meaning = " ".join((field.description or "").split())
+        lines += [f"{indent}# {line}" for line in textwrap.wrap(meaning, width=100 - len(indent))]
         value = getattr(settings, name)
         if isinstance(value, Settings):
             lines += [f"{indent}{name}:", describe(value, indent + "  ")]
@@ -197,5 +197,6 @@ def describe(settings: Settings, indent: str = "") -> str:
                 lines += [f"{indent}  {key}:", describe(inner, indent + "    ")]
         else:
             plain = settings.model_dump(mode="json", include={name})[name]
-            lines.append(f"{indent}{yaml.safe_dump({name: plain}, default_flow_style=None).strip()}")
+            shown = yaml.safe_dump(plain, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+            lines.append(f"{indent}{name}: {shown}")
     return "\n".join(line for line in lines if line)

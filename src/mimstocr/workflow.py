@@ -20,6 +20,7 @@ from mimstocr.data.inspect import inspect_panel
 from mimstocr.data.panel import Matrix, Panel, days_of, fingerprint, symbols_of, usable
 from mimstocr.errors import DataError, RunError
 from mimstocr.evaluation import classification_metrics, daily_metrics, quantile_returns, summarise
+from mimstocr.features import Fitted
 from mimstocr.report import ReportInputs, render
 from mimstocr.runs import RunFolder
 from mimstocr.tasks import Task
@@ -28,7 +29,7 @@ from mimstocr.training.checkpoint import load_checkpoint, part
 from mimstocr.training.interrupt import Stop, stop_on_signal
 from mimstocr.training.loop import Setting, Trainer, Watcher
 from mimstocr.training.machine import settle
-from mimstocr.training.model import seeded_model
+from mimstocr.training.model import Model, seeded_model
 from mimstocr.training.predict import Predicted, predict
 from mimstocr.training.prepare import Prepared, data_account, environment, prepare, resolve_device
 
@@ -149,26 +150,9 @@ def _train(prepared: Prepared, folder: RunFolder, watcher: Watcher, stop: Stop) 
     """All seeds in turn; false when stopped."""
     config = prepared.config
     history: list[dict[str, Any]] = []
-    identity = {**_identity(config), "data": fingerprint(prepared.panel)}
-    setting = Setting(
-        tasks=prepared.learned,
-        balancer=config.balancer,
-        training=config.training,
-        batches=prepared.batches,
-        dates=prepared.days,
-        n_symbols=prepared.panel.sizes["symbol"],
-        train_days=prepared.train_days,
-        valid_days=prepared.valid_days,
-        indicator_days=prepared.indicator_days,
-        figures=lambda predicted: _figures(prepared, predicted),
-        device=prepared.device,
-        identity=identity,
-        features=prepared.fitted.names,
-        constants={name: torch.from_numpy(value) for name, value in prepared.fitted.constants().items()},
-    )
+    setting = make_setting(prepared)
     for seed in config.seeds:
-        model = _fresh(config, prepared.learned, len(prepared.fitted.names), prepared.fitted.window, seed)
-        trainer = Trainer(setting, model, seed, folder.checkpoints(seed))
+        trainer = Trainer(setting, fresh_model(prepared, seed), seed, folder.checkpoints(seed))
         if trainer.last.exists():
             trainer.resume()
         before = list(history)
@@ -197,8 +181,34 @@ class _Recorder:
         self.watcher.epoch(row)
 
 
-def _fresh(config: Config, tasks: Mapping[str, Task], n_features: int, window: int, seed: int) -> Any:
-    return seeded_model(seed, config.backbone, config.sharing, tasks, n_features, window)
+def make_setting(prepared: Prepared) -> Setting:
+    """What the training loop works on."""
+    config = prepared.config
+    return Setting(
+        tasks=prepared.learned,
+        balancer=config.balancer,
+        training=config.training,
+        batches=prepared.batches,
+        dates=prepared.days,
+        n_symbols=prepared.panel.sizes["symbol"],
+        train_days=prepared.train_days,
+        valid_days=prepared.valid_days,
+        indicator_days=prepared.indicator_days,
+        figures=lambda predicted: _figures(prepared, predicted),
+        device=prepared.device,
+        identity={**_identity(config), "data": fingerprint(prepared.panel)},
+        features=prepared.fitted.names,
+        constants={name: torch.from_numpy(value) for name, value in prepared.fitted.constants().items()},
+    )
+
+
+def fresh_model(prepared: Prepared, seed: int) -> Model:
+    """The untrained model of a seed."""
+    return _fresh(prepared.config, prepared.fitted, seed)
+
+
+def _fresh(config: Config, fitted: Fitted, seed: int) -> Model:
+    return seeded_model(seed, config.backbone, config.sharing, config.learned(), len(fitted.names), fitted.window)
 
 
 def _figures(prepared: Prepared, predicted: Predicted) -> dict[str, float]:
@@ -230,8 +240,8 @@ def _check_same(saved: Config, asked: Config, folder: RunFolder) -> None:
     if differing:
         account = "; ".join(f"{key}: run {before.get(key)!r}, now {now.get(key)!r}" for key in differing[:5])
         raise RunError(
-            f"{folder.path} was made with another config ({account}); resume it with its own config.yaml, or choose another "
-            "name for the new run"
+            f"{folder.path} was made with another config ({account}); resume it with its own config.yaml, or choose "
+            "another name for the new run"
         )
 
 
@@ -252,12 +262,11 @@ def _predict_seed(
     tensors, header = load_checkpoint(folder.checkpoints(seed) / "best.safetensors", torch.device("cpu"))
     constants = {name: tensor.numpy() for name, tensor in part(tensors, "features.").items()}
     fitted = config.features.restore(tuple(header["features"]), constants)
-    learned = config.learned()
-    model = _fresh(config, learned, len(fitted.names), fitted.window, seed)
+    model = _fresh(config, fitted, seed)
     model.load_state_dict(part(tensors, "model."))
     model.to(device)
     batches = DayBatches(fitted.bind(panel, device), usable(panel), {}, device)
-    return header, predict(model, learned, batches, days, panel.sizes["symbol"])
+    return header, predict(model, config.learned(), batches, days, panel.sizes["symbol"])
 
 
 def _predictions(prepared: Prepared, folder: RunFolder) -> pl.DataFrame:
@@ -398,7 +407,7 @@ def _backtest(
     dates, symbols, scores = _matrix(_averaged(table), "score")
     strategy = settings.strategy
     if k is not None:
-        strategy = type(strategy).model_validate({**strategy.model_dump(exclude={"kind"}), "k": k})
+        strategy = strategy.changed(k=k)
     return backtest(
         panel,
         xr.DataArray(

@@ -63,6 +63,9 @@ def test_only_the_five_largest_changes_are_listed():
 
 def test_gaps_are_more_than_ten_calendar_days():
     assert inspect_panel(world()).gaps == [("2020-01-06", "2020-01-17", 11)]
+    dates = np.array(["2020-01-01", "2020-01-11", "2020-01-22"], dtype="datetime64[D]")
+    seen = inspect_panel(make_panel({"close": np.ones((3, 1))}, dates, ["A"], source="hand"))
+    assert seen.gaps == [("2020-01-11", "2020-01-22", 11)]
 
 
 def test_the_account_is_plain_data():

@@ -108,7 +108,7 @@ def test_files_long_wide_and_by_symbol_give_the_same_panel(tmp_path, kind):
     (tmp_path / "wide").mkdir()
     for name in FIELDS:
         columns = wide(table, name)
-        write(tmp_path / "wide" / f"{name}.{kind}", columns.select("date", *reversed(columns.columns[1:])))
+        write(tmp_path / "wide" / f"{name}.{kind}", columns.select("date", *reversed(columns.columns[1:])).reverse())
 
     for place in (f"one.{kind}", "several", "by_symbol", "wide"):
         panel = load(f"{kind}:{tmp_path / place}")
@@ -128,7 +128,7 @@ def test_pandas_frames_of_every_shape_give_the_same_panel():
         "index of both, unnamed": stamps.set_index(["date", "symbol"]).rename_axis([None, None]),
         "index of dates": stamps.set_index("date"),
         "index of dates, unnamed": stamps.set_index("date").rename_axis(None),
-        "time zone": stamps.assign(date=stamps["date"].dt.tz_localize("Asia/Shanghai") + pd.Timedelta("15h")),
+        "time zone": stamps.assign(date=stamps["date"].dt.tz_localize("Asia/Shanghai") + pd.Timedelta("2h")),
         "text": frame.assign(date=stamps["date"].dt.strftime("%Y-%m-%d")),
         "numbers": frame.assign(date=stamps["date"].dt.strftime("%Y%m%d").astype(int)),
         "category": frame.assign(symbol=frame["symbol"].astype("category")),
@@ -260,7 +260,7 @@ def test_half_an_adjustment_is_counted_and_a_bad_close_keeps_its_reason():
             "date": [20200102] * 6,
             "symbol": ["A", "B", "C", "D", "E", "F"],
             "open": [1.0, 1.0, 1.0, 1.0, 1.0, None],
-            "close": [2.0, 2.0, None, -2.0, 2.0, None],
+            "close": [2.0, 2.0, None, 0.0, 2.0, None],
             "adj_close": [1.0, None, 1.0, 1.0, -1.0, None],
         }
     )
@@ -497,6 +497,12 @@ def test_files_of_another_kind(tmp_path):
     path.write_bytes(whole.read_bytes()[:-200])
     with pytest.raises(DataError, match=r"expected a Parquet file"):
         load(f"parquet:{path}")
+
+
+def test_missing_cells_of_a_mixed_pandas_column_stay_missing():
+    frame = pd.DataFrame({"date": ["20200102"] * 3, "symbol": ["A", "B", "C"], "close": 1.0})
+    panel = panel_from_frame(frame.assign(open=pd.Series([None, "2", 3], dtype=object)))
+    np.testing.assert_array_equal(panel["open"].values, np.array([[NAN, 2, 3]], dtype="f4"))
 
 
 def test_frames_that_cannot_be_used():

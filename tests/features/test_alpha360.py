@@ -24,8 +24,9 @@ def world(days: int = 24, stocks: int = 5, names: tuple[str, ...] = ("open", "hi
     random = np.random.default_rng(3)
     close = 20 * np.exp(np.cumsum(random.normal(0, 0.03, (days, stocks)), axis=0))
     fields = {name: close * np.exp(random.normal(0, 0.01, close.shape)) for name in names}
-    if "high" in fields and "low" in fields:
-        fields["high"], fields["low"] = np.maximum(fields["high"], fields["low"]), np.minimum(*map(fields.get, names[1:3]))
+    if {"high", "low"} <= fields.keys():
+        one, other = fields["high"], fields["low"]
+        fields["high"], fields["low"] = np.maximum(one, other), np.minimum(one, other)
     volume = random.lognormal(14, 0.5, close.shape)
     volume[6, 1] = volume[15, 2] = volume[16, 2] = 0
     fields |= {"close": close, "volume": volume}
@@ -84,6 +85,16 @@ def test_on_a_suspended_day_volume_is_at_its_bounds() -> None:
     assert volume.tolist() == [3.0, 3.0, -3.0]
 
 
+def test_the_unit_of_volume_is_of_no_matter() -> None:
+    """1e-12 guards against volume 0 alone: it is lost beside any volume in float32, Qlib's type, even of 1e-3."""
+    panel = world()
+    small = panel.assign(volume=panel["volume"] * np.float32(2.0**-30))
+    assert float(small["volume"].max()) < 0.1
+    rows = panel["member"].values
+    one, other = (windows(Alpha360(window=4).fit(p, rows), p, list(range(24))) for p in (panel, small))
+    assert_allclose(other, one, rtol=0, atol=0)
+
+
 def test_clip_is_where_values_are_cut() -> None:
     panel = world()
     rows = panel["member"].values
@@ -105,13 +116,13 @@ def test_a_field_that_the_source_lacks_is_left_out_unless_asked_for() -> None:
     panel = world(names=("open",))
     rows = panel["member"].values
     assert Alpha360(window=4).fit(panel, rows).names == ("close", "open", "volume")
-    with pytest.raises(ConfigError, match="features.fields: 'vwap' is not in test"):
+    with pytest.raises(ConfigError, match=r"features\.fields: 'vwap' is not in test"):
         Alpha360(window=4, fields=("close", "vwap")).fit(panel, rows)
 
 
 def test_a_mistyped_field_names_the_close_match() -> None:
     panel = world()
-    with pytest.raises(ConfigError, match="'volum'.*did you mean 'volume'"):
+    with pytest.raises(ConfigError, match=r"'volum'.*did you mean 'volume'"):
         Alpha360(window=4, fields=("close", "volum")).fit(panel, panel["member"].values)
     with pytest.raises(ConfigError, match="'factor'"):  # a field of panels, but none of Alpha360's
         Alpha360(window=4, fields=("factor",)).fit(panel, panel["member"].values)
@@ -138,7 +149,7 @@ def test_a_window_longer_than_the_training_data_is_refused() -> None:
 def test_a_field_without_a_training_value_is_refused_by_its_name() -> None:
     panel = world()
     empty = panel["vwap"].copy(data=np.full(panel["vwap"].shape, np.nan, dtype=np.float32))
-    with pytest.raises(DataError, match="no training value of vwap 0 days back.*left out of features.fields"):
+    with pytest.raises(DataError, match=r"no training value of vwap 0 days back.*left out of features\.fields"):
         Alpha360(window=4).fit(panel.assign(vwap=empty), panel["member"].values)
 
 

@@ -6,6 +6,7 @@ import base64
 import copy
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 from html.parser import HTMLParser
@@ -14,10 +15,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from plotly.offline import get_plotlyjs
 
 from mimstocr.report import ReportInputs, render
 from mimstocr.report import page as page_module
 from mimstocr.report.cautions import TOO_GOOD, cautions
+from mimstocr.report.page import in_script
 
 LEVELS = ["sink", "negative", "volatile", "positive", "bounce"]
 NAN = float("nan")
@@ -376,15 +379,28 @@ class Page(HTMLParser):
             self.words.append(data)
 
 
-@pytest.fixture(autouse=True)
-def light(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def light() -> Iterator[None]:
     """Five megabytes of plotly.js are not what is under test."""
-    monkeypatch.setattr(page_module, "get_plotlyjs", lambda: "/* plotly.js */")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page_module, "get_plotlyjs", lambda: "/* plotly.js */")
+        yield
 
 
 @pytest.fixture(scope="module")
 def inputs() -> ReportInputs:
     return make_inputs()
+
+
+@pytest.fixture(scope="module")
+def html(inputs: ReportInputs) -> str:
+    """The report of the whole run, for the tests that only look at it."""
+    return render(inputs)
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
 
 
 def seen(inputs: ReportInputs) -> Page:
@@ -402,8 +418,7 @@ def array(of: Any) -> np.ndarray:
     return np.asarray(of, dtype=float)
 
 
-def test_every_chart_is_there(inputs: ReportInputs) -> None:
-    page = seen(inputs)
+def test_every_chart_is_there(page: Page) -> None:
     assert set(page.charts) == {
         "ic",
         "quantiles",
@@ -435,9 +450,7 @@ def test_every_section_of_the_navigation_is_there(inputs: ReportInputs) -> None:
         assert {link.removeprefix("#") for link in links} <= set(ids)
 
 
-def test_nothing_is_loaded_from_anywhere(inputs: ReportInputs) -> None:
-    html = render(inputs)
-    page = Page(html)
+def test_nothing_is_loaded_from_anywhere(html: str, page: Page) -> None:
     for tag, attributes in page.tags:
         for key in ("src", "href", "data", "action", "poster", "srcset"):
             value = attributes.get(key)
@@ -448,8 +461,8 @@ def test_nothing_is_loaded_from_anywhere(inputs: ReportInputs) -> None:
     assert "http" not in html.replace("http-equiv", "")
 
 
-def test_the_page_forbids_requests(inputs: ReportInputs) -> None:
-    policy = next(a["content"] for tag, a in seen(inputs).tags if tag == "meta" and "http-equiv" in a)
+def test_the_page_forbids_requests(page: Page) -> None:
+    policy = next(a["content"] for tag, a in page.tags if tag == "meta" and "http-equiv" in a)
     assert policy is not None
     directives = dict(part.strip().split(" ", 1) for part in policy.split(";"))
     assert directives["default-src"] == "'none'"
@@ -458,7 +471,7 @@ def test_the_page_forbids_requests(inputs: ReportInputs) -> None:
 
 
 def test_plotly_is_inlined_once(inputs: ReportInputs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
+    monkeypatch.setattr(page_module, "get_plotlyjs", get_plotlyjs)
     html = render(inputs)
     assert html.count("plotly.js v") == 1
     assert len(html) < 8_000_000
@@ -490,6 +503,13 @@ def test_text_of_users_is_escaped(inputs: ReportInputs, hostile: str) -> None:
     assert labels[0] == hostile.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
+def test_json_cannot_end_the_script_it_stands_in() -> None:
+    written = json.dumps({"name": "</script><!-- & <b>"})
+    safe = in_script(written)
+    assert not set("<>&") & set(safe)
+    assert json.loads(safe) == json.loads(written)
+
+
 @pytest.mark.parametrize(
     "variant",
     [
@@ -518,8 +538,8 @@ def test_missing_values_are_dashes_not_numbers(inputs: ReportInputs) -> None:
     assert set(page.charts) == {"confusion-momentum", "levels-momentum"}  # whole numbers and their shares are left
 
 
-def test_headline(inputs: ReportInputs) -> None:
-    text = seen(inputs).text
+def test_headline(inputs: ReportInputs, page: Page) -> None:
+    text = page.text
     test = inputs.metrics["ensemble"]["test"]
     assert f"Test RankIC {test['rank_ic']:.4f}" in text
     mean = inputs.metrics["mean"]["test"]["rank_ic"]
@@ -530,8 +550,8 @@ def test_headline(inputs: ReportInputs) -> None:
     assert "it made on paper 21.4% a year after costs, beside 5.2% for the universe and 8.7% for the index" in text
 
 
-def test_the_latest_list_says_that_nothing_is_known_yet(inputs: ReportInputs) -> None:
-    text = seen(inputs).text
+def test_the_latest_list_says_that_nothing_is_known_yet(inputs: ReportInputs, page: Page) -> None:
+    text = page.text
     last = inputs.recommendations["date"][0]
     assert f"Scores of {last}, the last day of the data" in text
     assert "is not known: the label of this day ends 1 trading day after it" in text
@@ -542,8 +562,8 @@ def test_the_latest_list_says_that_nothing_is_known_yet(inputs: ReportInputs) ->
     assert "ends 6 trading days after it" in later
 
 
-def test_equity_compounds_the_daily_returns(inputs: ReportInputs) -> None:
-    traces = seen(inputs).charts["equity"]["data"]
+def test_equity_compounds_the_daily_returns(inputs: ReportInputs, page: Page) -> None:
+    traces = page.charts["equity"]["data"]
     wealth = next(t for t in traces if t["name"] == "Net" and t["yaxis"] == "y")
     below = next(t for t in traces if t["name"] == "Net" and t["yaxis"] == "y2")
     growth, highest, expected, falls = 1.0, 1.0, [], []
@@ -557,8 +577,8 @@ def test_equity_compounds_the_daily_returns(inputs: ReportInputs) -> None:
     assert wealth["x"][0] == str(inputs.backtest["date"][0])
 
 
-def test_rolling_mean_of_ic(inputs: ReportInputs) -> None:
-    figure = seen(inputs).charts["ic"]
+def test_rolling_mean_of_ic(inputs: ReportInputs, page: Page) -> None:
+    figure = page.charts["ic"]
     traces = [t for t in figure["data"] if t.get("name") == "IC"]
     mean, total = (array(t["y"]) for t in traces)
     ic = inputs.daily["ic"].to_list()
@@ -576,8 +596,8 @@ def test_a_day_without_ic_is_left_out_not_counted_as_zero(inputs: ReportInputs) 
     assert str(inputs.daily["date"][100]) not in traces[0]["x"]
 
 
-def test_quantile_bars_are_means_with_standard_errors(inputs: ReportInputs) -> None:
-    bars = seen(inputs).charts["quantiles"]["data"][0]
+def test_quantile_bars_are_means_with_standard_errors(inputs: ReportInputs, page: Page) -> None:
+    bars = page.charts["quantiles"]["data"][0]
     for place in range(5):
         values = inputs.quantiles[f"q{place + 1}"].to_list()
         mean = sum(values) / len(values)
@@ -592,8 +612,8 @@ def test_ten_quantiles_stay_in_order(inputs: ReportInputs) -> None:
     assert array(bars["y"]).tolist() == pytest.approx([1e4 * i for i in range(1, 11)])
 
 
-def test_a_mean_over_seeds_stops_where_the_first_seed_does(inputs: ReportInputs) -> None:
-    traces = seen(inputs).charts["loss-return"]["data"]
+def test_a_mean_over_seeds_stops_where_the_first_seed_does(inputs: ReportInputs, page: Page) -> None:
+    traces = page.charts["loss-return"]["data"]
     bold = next(t for t in traces if t["name"] == "Train")
     at_ten = [row["train"]["return"] for row in inputs.history if row["epoch"] == 10]
     assert bold["x"] == list(range(1, 17))  # seeds 0, 1, 2 train for 16, 18, 20 epochs
@@ -601,8 +621,8 @@ def test_a_mean_over_seeds_stops_where_the_first_seed_does(inputs: ReportInputs)
     assert [t["name"] for t in traces if t["name"].startswith("Train, seed")] == [f"Train, seed {s}" for s in (0, 1, 2)]
 
 
-def test_the_best_epoch_is_the_last_improvement(inputs: ReportInputs) -> None:
-    marks = next(t for t in seen(inputs).charts["loss-return"]["data"] if t["name"] == "Best epoch")
+def test_the_best_epoch_is_the_last_improvement(inputs: ReportInputs, page: Page) -> None:
+    marks = next(t for t in page.charts["loss-return"]["data"] if t["name"] == "Best epoch")
     for seed in (0, 1, 2):
         rows = [row for row in inputs.history if row["seed"] == seed and row["best"]]
         assert marks["x"][seed] == rows[-1]["epoch"]
@@ -621,22 +641,38 @@ def test_far_telemetry_does_not_flatten_the_rest(inputs: ReportInputs) -> None:
     page = seen(replace(inputs, history=rows))
     assert page.charts["telemetry-ratio"]["layout"]["yaxis"]["range"][1] < 10
     assert "3 far points beyond the axis" in page.text
+    rows = [{**row, "ratio": [0.3 if row["epoch"] == 14 else 1.0, 1.1]} for row in inputs.history]
+    page = seen(replace(inputs, history=rows))
+    assert "range" not in page.charts["telemetry-ratio"]["layout"]["yaxis"]
+    assert "far point" not in page.text
 
 
-def test_confusion_rows_are_shares_over_all_seeds(inputs: ReportInputs) -> None:
+def test_confusion_rows_are_shares_over_all_seeds(inputs: ReportInputs, page: Page) -> None:
     total = np.sum([of["tasks"]["momentum"]["test"]["confusion"] for of in inputs.metrics["seeds"].values()], axis=0)
-    cells = seen(inputs).charts["confusion-momentum"]["data"][0]
+    cells = page.charts["confusion-momentum"]["data"][0]
     shares = array(cells["z"]).reshape(5, 5)
     np.testing.assert_allclose(shares.sum(axis=1), 1)
     assert shares[2, 3] == pytest.approx(total[2, 3] / total[2].sum())
     assert f"{total[2, 3]:,}" in cells["text"][2][3]
 
 
-def test_years_compound_their_own_days(inputs: ReportInputs) -> None:
+def test_tasks_show_the_figures_they_have(inputs: ReportInputs, page: Page) -> None:
+    heads = "Task Kind Loss function Split Loss Accuracy Majority Macro F1"
+    assert heads in page.text
+    assert "return return MSE Validation 0.9912 \u2013 \u2013 \u2013" in page.text
+    ranked = inputs
+    for seed, rank_ic in (("0", 0.06), ("1", 0.07), ("2", 0.08)):
+        ranked = changed(ranked, f"metrics/seeds/{seed}/tasks/return/test", {"rank_ic": rank_ic})
+    text = seen(ranked).text
+    assert heads.replace("Loss Accuracy", "Loss RankIC Accuracy") in text
+    assert "return return MSE Test \u2013 0.0700 \u00b1 0.0100" in text
+
+
+def test_years_compound_their_own_days(inputs: ReportInputs, page: Page) -> None:
     of_2017 = inputs.backtest.filter(pl.col("date").dt.year() == 2017)
     net, index = (float(np.prod(1 + of_2017[name].to_numpy()) - 1) for name in ("net", "index"))
     ic = inputs.daily.filter(pl.col("date").dt.year() == 2017)["ic"].mean()
-    text = seen(inputs).text
+    text = page.text
     assert re.search(rf"2017 {len(of_2017)} {ic:.4f} \S+ {re.escape(f'{net:.2%}')} ", text)
     assert f"{(1 + net) / (1 + index) - 1:.2%}" in text
 
@@ -656,10 +692,10 @@ def test_a_single_seed_has_bold_lines_and_no_deviation(inputs: ReportInputs) -> 
     assert not any(name.startswith(("telemetry", "confusion", "levels", "k-", "time-")) for name in page.charts)
 
 
-def test_cautions_of_a_plain_run(inputs: ReportInputs) -> None:
+def test_cautions_of_a_plain_run(inputs: ReportInputs, page: Page) -> None:
     assert [c.head for c in cautions(inputs) if c.weight == "warning"] == ["Not tradable: label delay 0."]
-    assert "buy at that very close" in seen(inputs).text
-    assert "fields the source lacks: vwap" in seen(inputs).text
+    assert "buy at that very close" in page.text
+    assert "fields the source lacks: vwap" in page.text
     assert "3 rows of the source were dropped." in heads(inputs)
     assert "17 extreme moves" in heads(inputs)
 
@@ -690,6 +726,10 @@ def test_other_warnings_appear_when_they_should(inputs: ReportInputs) -> None:
     assert "One seed." in heads(single_task(inputs))
     assert "Not learned: momentum." in heads(single_task(inputs))
     assert "3 of 901 test days are left out." in heads(changed(inputs, "metrics/ensemble/test/days_left_out", 3.0))
+    # 908 of the 909 test days have a label inside the split
+    ended = changed(changed(inputs, "metrics/ensemble/test/days", 908.0), "metrics/ensemble/test/days_left_out", 1.0)
+    assert "left out" not in heads(ended)
+    assert "1 of 908 test days are left out." in heads(changed(ended, "metrics/ensemble/test/days", 907.0))
     poor = inputs
     for seed in "012":
         poor = changed(poor, f"metrics/seeds/{seed}/tasks/momentum/test/majority", 0.9)
@@ -710,8 +750,7 @@ def test_warnings_come_before_notes(inputs: ReportInputs) -> None:
     assert set(weights) == {"warning", "note"}
 
 
-def test_the_config_is_shown_whole(inputs: ReportInputs) -> None:
-    html = render(inputs)
+def test_the_config_is_shown_whole(html: str) -> None:
     assert "learning_rate: 0.0002" in html
     assert "hidden_size: 64" in html
 

@@ -57,9 +57,7 @@ def walks(days: int = 50, stocks: int = 40) -> NDArray[np.float64]:
     return close
 
 
-@pytest.mark.parametrize(
-    ("s", "l", "lead"), list(itertools.product([1, 2, 4, 6, 10], [1, 4, 12], [0, 1, 2]))
-)
+@pytest.mark.parametrize(("s", "l", "lead"), list(itertools.product([1, 2, 4, 6, 10], [1, 4, 12], [0, 1, 2])))
 def test_equals_the_slow_line(s: int, l: int, lead: int) -> None:  # noqa: E741
     close = walks()
     found = MomentumLine(s=s, l=l, lead=lead).labels(panel_of(close))

@@ -24,24 +24,22 @@ def labels(task: Return, panel: Panel) -> list[float]:
     return task.labels(panel)[:, 0].tolist()
 
 
+def near(*expected: float) -> object:
+    return pytest.approx(list(expected), nan_ok=True, abs=1e-7)
+
+
 def test_by_hand() -> None:
     panel = panel_of([10, 11, 12, 9, 10.5])
-    assert labels(Return(), panel) == pytest.approx([11 / 10 - 1, 12 / 11 - 1, 9 / 12 - 1, 10.5 / 9 - 1, NAN], nan_ok=True, abs=1e-7)
-    assert labels(Return(delay=1), panel) == pytest.approx(
-        [12 / 11 - 1, 9 / 12 - 1, 10.5 / 9 - 1, NAN, NAN], nan_ok=True, abs=1e-7
-    )
-    assert labels(Return(horizon=2), panel) == pytest.approx(
-        [12 / 10 - 1, 9 / 11 - 1, 10.5 / 12 - 1, NAN, NAN], nan_ok=True, abs=1e-7
-    )
+    assert labels(Return(), panel) == near(11 / 10 - 1, 12 / 11 - 1, 9 / 12 - 1, 10.5 / 9 - 1, NAN)
+    assert labels(Return(delay=1), panel) == near(12 / 11 - 1, 9 / 12 - 1, 10.5 / 9 - 1, NAN, NAN)
+    assert labels(Return(horizon=2), panel) == near(12 / 10 - 1, 9 / 11 - 1, 10.5 / 12 - 1, NAN, NAN)
 
 
 def test_horizon_5_delay_1() -> None:
     close = [10, 11, 12, 13, 14, 15, 16.5, 18]
     task = Return(horizon=5, delay=1)
     assert task.reach == 6
-    assert labels(task, panel_of(close)) == pytest.approx(
-        [16.5 / 11 - 1, 18 / 12 - 1, NAN, NAN, NAN, NAN, NAN, NAN], nan_ok=True, abs=1e-7
-    )
+    assert labels(task, panel_of(close)) == near(16.5 / 11 - 1, 18 / 12 - 1, NAN, NAN, NAN, NAN, NAN, NAN)
 
 
 @pytest.mark.parametrize("row", ["repeated price with volume 0", "no row"])
@@ -49,11 +47,9 @@ def test_a_suspension_ends_and_starts_no_label(row: str) -> None:
     """The third day is suspended; a return that spans it is that of the closes on both sides."""
     close = [10, 11, 11 if row != "no row" else NAN, 12, 13]
     panel = panel_of(close, [1, 1, 0 if row != "no row" else NAN, 1, 1])
-    assert labels(Return(), panel) == pytest.approx([11 / 10 - 1, NAN, NAN, 13 / 12 - 1, NAN], nan_ok=True, abs=1e-7)
-    assert labels(Return(delay=1), panel) == pytest.approx([NAN, NAN, 13 / 12 - 1, NAN, NAN], nan_ok=True, abs=1e-7)
-    assert labels(Return(horizon=2), panel) == pytest.approx(
-        [NAN, 12 / 11 - 1, NAN, NAN, NAN], nan_ok=True, abs=1e-7
-    )
+    assert labels(Return(), panel) == near(11 / 10 - 1, NAN, NAN, 13 / 12 - 1, NAN)
+    assert labels(Return(delay=1), panel) == near(NAN, NAN, 13 / 12 - 1, NAN, NAN)
+    assert labels(Return(horizon=2), panel) == near(NAN, 12 / 11 - 1, NAN, NAN, NAN)
 
 
 def day(size: int = 23) -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +78,9 @@ def test_rank_targets_by_hand() -> None:
     values = np.array([[0.03, -0.01, 0.03, NAN, 0.5]], dtype=np.float32)
     rows = np.array([[True, True, True, True, False]])
     found = Return().targets(values, rows)
-    assert_allclose(found, [[(2.5 / 3 - 0.5) * 3.46, (1 / 3 - 0.5) * 3.46, (2.5 / 3 - 0.5) * 3.46, NAN, NAN]], rtol=1e-6)
+    assert_allclose(
+        found, [[(2.5 / 3 - 0.5) * 3.46, (1 / 3 - 0.5) * 3.46, (2.5 / 3 - 0.5) * 3.46, NAN, NAN]], rtol=1e-6
+    )
 
 
 def test_zscore_targets_by_hand() -> None:

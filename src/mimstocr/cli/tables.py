@@ -52,8 +52,8 @@ def print_summary(console: Console, result: RunResult) -> None:
     delay = config.priced()[1].delay
     if delay == 0:
         console.print(
-            "[yellow]delay 0:[/] the fills use the very close that the scores have seen, as the paper does; no one can trade "
-            "it. tasks.<return task>.delay=1 is the tradable label.",
+            "[yellow]delay 0:[/] the fills use the very close that the scores have seen, as the paper does; no one can "
+            "trade it. tasks.<return task>.delay=1 is the tradable label.",
             soft_wrap=True,
         )
     for note in result.folder.read_json("data.json")["inspection"]["notes"]:

@@ -95,7 +95,8 @@ class FittedAlpha360(Fitted):
         """Windows of `panel` on `device`."""
         if lacks := [name for name in self.names if name not in panel]:
             raise DataError(
-                f"{panel.attrs['source']} lacks {', '.join(lacks)}, which the model was trained on; give the same fields"
+                f"{panel.attrs['source']} lacks {', '.join(lacks)}, which the model was trained on; "
+                "give the same fields"
             )
         return _Windows(self, panel, device)
 

@@ -53,16 +53,19 @@ def _untradable_delay(inputs: ReportInputs) -> Iterator[Caution]:
 
 
 def _too_good(inputs: ReportInputs) -> Iterator[Caution]:
+    told = []
     for key, name in (("ic", "IC"), ("rank_ic", "RankIC")):
         figures = [mean_test(inputs, key), *over_seeds(inputs, "test", key)]
-        worst = max((abs(figure) for figure in figures if figure is not None), default=0.0)
-        if worst > TOO_GOOD:
-            yield Caution(
-                "warning",
-                f"Suspiciously good: a mean daily test {name} of {number(worst)}.",
-                f"Above {TOO_GOOD} a leak of the future into the features is likelier than skill. Check the source for "
-                "prices stamped a day early, and adjusted or filled values, before believing anything here.",
-            )
+        largest = max((figure for figure in figures if figure is not None), key=abs, default=0.0)
+        if abs(largest) > TOO_GOOD:
+            told.append(f"{name} of {number(largest)}")
+    if told:
+        yield Caution(
+            "warning",
+            f"Suspiciously good: a mean daily test {' and '.join(told)}.",
+            f"Above {TOO_GOOD} a leak of the future into the features is likelier than skill. Check the source for "
+            "prices stamped a day early, and adjusted or filled values, before believing anything here.",
+        )
 
 
 def _unclear(inputs: ReportInputs) -> Iterator[Caution]:
@@ -86,14 +89,17 @@ def _one_seed(inputs: ReportInputs) -> Iterator[Caution]:
 
 
 def _days_left_out(inputs: ReportInputs) -> Iterator[Caution]:
-    for split in ("valid", "test"):
-        left_out = known(dig(inputs.metrics, "ensemble", split, "days_left_out"))
-        used = known(dig(inputs.metrics, "ensemble", split, "days"))
-        if left_out:
-            whole = "" if used is None else f" of {count(used + left_out)}"
+    """Days without an IC, besides those at the end of a split, whose labels would end outside of it."""
+    for split, name in (("valid", "validation"), ("test", "test")):
+        left_out = known(dig(inputs.metrics, "ensemble", split, "days_left_out")) or 0.0
+        used = known(dig(inputs.metrics, "ensemble", split, "days")) or 0.0
+        labelled = known(dig(inputs.data, "splits", split, "labelled"))
+        if labelled is not None:
+            left_out = min(left_out, labelled - used)
+        if left_out > 0:
             yield Caution(
                 "warning",
-                f"{count(left_out)}{whole} {'test' if split == 'test' else 'validation'} days are left out.",
+                f"{count(left_out)} of {count(used + left_out)} {name} days are left out.",
                 "On them there were fewer than two stocks, equal scores for all, or equal returns, and no IC.",
             )
 

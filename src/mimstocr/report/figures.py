@@ -436,7 +436,7 @@ def _mark_best(figure: go.Figure, inputs: ReportInputs, path: tuple[Any, ...], c
 def _keep_in_sight(figure: go.Figure, values: NDArray[np.float64]) -> int:
     """Cut the axis where a few far points would flatten the rest; gives how many are cut off."""
     low, high = np.percentile(values, [5, 95])
-    room = 1.5 * max(high - low, 1e-12 + 0.05 * abs(high))
+    room = 3 * max(high - low, 0.5 * abs(low), 0.5 * abs(high))
     outside = int(((values < low - room) | (values > high + room)).sum())
     if outside:
         figure.update_yaxes(range=[low - room, high + room])

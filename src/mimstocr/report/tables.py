@@ -87,26 +87,21 @@ def seeds(inputs: ReportInputs) -> Table:
 
 
 def tasks(inputs: ReportInputs) -> Table:
-    """One row a learned task and split: its loss, and for levels how well they were named."""
+    """One row a learned task and split: how well it met its own label. A column without a figure is left out."""
+    heads = {"loss": "Loss", "ic": "IC", "rank_ic": "RankIC"}
+    heads |= {"accuracy": "Accuracy", "majority": "Majority", "macro_f1": "Macro F1"}
+    writes = {"loss": compact, "accuracy": percent, "majority": percent}
     rows = []
     for task in inputs.learned:
+        kind = title(dig(inputs.data, "tasks", task, "kind"))
+        loss = title(dig(inputs.config, "tasks", task, "loss", "kind"))
         for split in ("valid", "test"):
-            found = {
-                key: spread_of(over_seeds(inputs, "tasks", task, split, key))
-                for key in ("loss", "accuracy", "majority", "macro_f1")
-            }
-            cells = [
-                _with_std(compact, *found["loss"]),
-                _with_std(percent, *found["accuracy"]),
-                percent(found["majority"][0]),
-                _with_std(number, *found["macro_f1"]),
-            ]
-            kind = title(dig(inputs.data, "tasks", task, "kind"))
-            loss = title(dig(inputs.config, "tasks", task, "loss", "kind"))
-            rows.append([task, kind, loss, SPLITS[split], *cells])
-    return Table(
-        ["Task", "Kind", "Loss function", "Split", "Loss", "Accuracy", "Majority", "Macro F1"], rows, text_columns=4
-    )
+            found = {key: spread_of(over_seeds(inputs, "tasks", task, split, key)) for key in heads}
+            figures = [_with_std(writes.get(key, number), *found[key]) for key in heads]
+            rows.append([task, kind, loss, SPLITS[split], *figures])
+    columns = ["Task", "Kind", "Loss function", "Split", *heads.values()]
+    filled = [place for place in range(len(columns)) if place < 4 or any(row[place] != NOTHING for row in rows)]
+    return Table([columns[i] for i in filled], [[row[i] for i in filled] for row in rows], text_columns=4)
 
 
 def money(inputs: ReportInputs) -> Table:

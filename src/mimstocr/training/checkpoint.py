@@ -46,7 +46,8 @@ def load_checkpoint(path: Path, device: torch.device) -> tuple[dict[str, Tensor]
         ) from None
     if header["format"] != FORMAT:
         raise RunError(
-            f"{path} has checkpoint format {header['format']}, this version reads {FORMAT}; use the version that wrote it"
+            f"{path} has checkpoint format {header['format']}, this version reads {FORMAT}; "
+            "use the version that wrote it"
         )
     return tensors, header
 

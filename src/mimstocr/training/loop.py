@@ -127,10 +127,13 @@ class Trainer:
 
     def order(self) -> list[list[int]]:
         """The batches of days of the current epoch."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.at.epoch)
+        generator = torch.Generator().manual_seed(self._epoch_seed())
         days = torch.randperm(len(self.setting.train_days), generator=generator).tolist()
         size = self.setting.training.days_per_step
         return [[self.setting.train_days[i] for i in days[at : at + size]] for at in range(0, len(days), size)]
+
+    def _epoch_seed(self) -> int:
+        return self.seed * 1_000_003 + self.at.epoch
 
     def _epoch(self, watcher: Watcher, stop: Stop) -> bool:
         started = time.perf_counter() - self.at.seconds
@@ -140,6 +143,8 @@ class Trainer:
             self.optimizer.param_groups[0]["weight_decay"] = decay
         telemetry = self.setting.balancer.telemetry(self.balance)
         batches = self.order()
+        if not self.at.losses:  # dropout too depends on seed and epoch alone; within an epoch the checkpoint has it
+            torch.manual_seed(self._epoch_seed())
         self.model.train()
         for number in range(len(self.at.losses), len(batches)):
             self._step(batches[number])

@@ -78,7 +78,8 @@ def prepare(config: Config) -> Prepared:
     for name, some in usable_days.items():
         if not some:
             raise DataError(
-                f"no stock has a label in the {name} split ({getattr(splits, name).first} to {getattr(splits, name).last}); "
+                f"no stock has a label in the {name} split "
+                f"({getattr(splits, name).first} to {getattr(splits, name).last}); "
                 "look at the universe and at tradable days with `mimstocr data inspect`"
             )
     train, held_out = _hold_out(usable_days["train"], config.balancer.holdout, config.reach)
@@ -213,8 +214,8 @@ def _notes(panel: Panel, fitted: Fitted, train: list[int], rows: NDArray[np.bool
     if train[0] < fitted.window - 1:
         short = sum(1 for day in train if day < fitted.window - 1)
         notes.append(
-            f"the first {short} training days lie less than a window ({fitted.window} days) after the start of the data; "
-            "their missing lags are set to the training median"
+            f"the first {short} training days lie less than a window ({fitted.window} days) after the start of the "
+            "data; their missing lags are set to the training median"
         )
     left_out = int((panel["member"].values & ~rows).sum())
     if left_out:

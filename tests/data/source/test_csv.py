@@ -1,6 +1,6 @@
 """What is the CSV source's own; tables are tested in test_tables.py."""
 
-import polars as pl
+import numpy as np
 
 from mimstocr.data import DataSettings, load_panel
 
@@ -16,9 +16,10 @@ def test_columns_that_are_not_used_are_not_parsed(tmp_path):
     assert load_panel(DataSettings(source=f"csv:{tmp_path / 'p.csv'}"))["close"].item() == 1.5
 
 
-def test_numbers_are_rounded_once_to_float32(tmp_path):
-    values = [0.1, 1 / 3, 16777217.0, 1e-30, 123456.789]
-    table = pl.DataFrame({"date": ["2020-01-02"] * 5, "symbol": list("ABCDE"), "close": values})
-    table.write_csv(tmp_path / "p.csv")
+def test_numbers_become_float32_as_a_frame_of_floats_would(tmp_path):
+    # the last lies just above the middle of two float32; as a float64 it is the middle, which rounds to even
+    texts = ["0.1", "0.3333333333333333", "16777217", "1e-30", "1.0000000596046447753906250001"]
+    rows = "".join(f"2020-01-02,{symbol},{text}\n" for symbol, text in zip("ABCDE", texts, strict=True))
+    (tmp_path / "p.csv").write_text("date,symbol,close\n" + rows)
     read = load_panel(DataSettings(source=f"csv:{tmp_path / 'p.csv'}"))["close"].values[0]
-    assert read.tolist() == pl.Series(values, dtype=pl.Float32).to_list()
+    assert read.tolist() == [float(np.float32(float(text))) for text in texts]

@@ -17,7 +17,7 @@ CALENDAR = ["2020-01-02", "2020-01-03", "2020-01-06", "2020-01-07", "2020-01-08"
 STOCKS = {
     "SH1": (0, {"close": [1, 2, 3, 4, 5], "open": [1, 2, 3, 4, 4], "volume": [9, 9, 0, 9, 9]}),
     "SZ2": (2, {"close": [7, NAN, 9], "open": [7, NAN, 9], "volume": [8, NAN, 8]}),
-    "SH9": (0, {"close": [100, 101, 102, 103, 104]}),
+    "SH9": (1, {"close": [101, 102, 103, 104]}),
 }
 
 
@@ -51,10 +51,13 @@ def test_a_folder_becomes_the_obvious_panel(folder):
     assert [str(day) for day in days_of(panel)] == CALENDAR
     close = np.array([[1, NAN], [2, NAN], [3, 7], [4, NAN], [5, 9]], dtype=np.float32)
     np.testing.assert_array_equal(panel["close"].values, close)
-    np.testing.assert_array_equal(panel["benchmark"].values, np.array([100, 101, 102, 103, 104], dtype="f4"))
+    np.testing.assert_array_equal(panel["benchmark"].values, np.array([NAN, 101, 102, 103, 104], dtype="f4"))
     assert panel["member"].values.tolist() == [[True, False]] * 2 + [[False, True], [False, False], [False, True]]
     assert panel["tradable"].values.tolist() == [[1, 0], [1, 0], [0, 1], [1, 0], [1, 1]]
-    assert panel.attrs["notes"] == ["fields the source lacks: high, low, vwap"]
+    assert panel.attrs["notes"] == [
+        "fields the source lacks: high, low, vwap",
+        "benchmark SH9 has no close on 1 of 5 days",
+    ]
 
 
 def test_the_same_prices_as_a_table(folder):

@@ -1,0 +1,240 @@
+"""The five calls on a small world, from prices to the report."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+import mimstocr
+from mimstocr.config import Config
+from mimstocr.errors import DataError, RunError
+from mimstocr.workflow import Quiet
+
+Make = Callable[..., Config]
+
+FILES = {
+    "config.yaml",
+    "environment.json",
+    "data.json",
+    "history.jsonl",
+    "checkpoints",
+    "predictions.parquet",
+    "metrics.json",
+    "recommendations.csv",
+    "report.html",
+}
+
+
+@pytest.fixture
+def finished(small: Make) -> Path:
+    result = mimstocr.run(small(seeds=[0, 1]))
+    assert result.finished
+    return result.folder.path
+
+
+def strict(text: str) -> Any:
+    """JSON as the standard has it: no NaN."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_a_run_leaves_every_file_whole(finished: Path) -> None:
+    assert {path.name for path in finished.iterdir()} == FILES
+    for name in ("environment.json", "data.json", "metrics.json"):
+        strict((finished / name).read_text())
+    rows = [strict(line) for line in (finished / "history.jsonl").read_text().splitlines()]
+    assert [(row["seed"], row["epoch"]) for row in rows] == [(s, e) for s in (0, 1) for e in (1, 2, 3, 4)]
+    assert "<html" in (finished / "report.html").read_text()
+    assert not list(finished.rglob("*.partial"))
+
+
+def test_predictions_hold_every_seed_day_and_stock(finished: Path, prices: Path) -> None:
+    table = pl.read_parquet(finished / "predictions.parquet")
+    levels = [f"momentum.{level}" for level in ("sink", "negative", "volatile", "positive", "bounce")]
+    assert table.columns == [
+        *("seed", "date", "symbol", "split", "score", "return"),
+        *levels,
+        *("label.return", "label.momentum"),
+    ]
+    assert table.select("seed", "date", "symbol").is_duplicated().sum() == 0
+    assert table["score"].null_count() == 0
+    assert np.allclose(table.select(levels).sum_horizontal(), 1, atol=1e-5)
+    traded = pl.read_parquet(prices).filter((pl.col("volume") > 0) & (pl.col("date") >= table["date"].min()))
+    for seed in (0, 1):
+        mine = table.filter(pl.col("seed") == seed)
+        assert mine.select("date", "symbol").sort("date", "symbol").equals(traded.select("date", "symbol"))
+    # 130 days: 26 each for valid and test; a label looks two days ahead and ends inside its own split
+    last_days = table.filter(pl.col("split") == "valid")["date"].unique().sort()[-2:]
+    assert table.filter(pl.col("date").is_in(last_days.implode()))["label.return"].null_count() == len(
+        table.filter(pl.col("date").is_in(last_days.implode()))
+    )
+
+
+def test_labels_are_the_returns_of_the_prices(finished: Path, prices: Path) -> None:
+    table = pl.read_parquet(finished / "predictions.parquet").drop_nulls("label.return").filter(pl.col("seed") == 0)
+    close = pl.read_parquet(prices).pivot("symbol", index="date", values="close").sort("date")
+    days = close["date"].to_list()
+    for row in table.sample(20, seed=0).iter_rows(named=True):
+        t = days.index(row["date"])
+        expected = close[row["symbol"]][t + 2] / close[row["symbol"]][t + 1] - 1
+        assert row["label.return"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_metrics_agree_with_evaluate_and_with_a_slow_loop(finished: Path) -> None:
+    metrics = strict((finished / "metrics.json").read_text())
+    again = mimstocr.evaluate(finished)
+    assert again["mean"]["rank_ic"] == pytest.approx(metrics["mean"]["test"]["rank_ic"])
+    assert metrics["std"]["test"]["ic"] == pytest.approx(
+        np.std([metrics["seeds"][seed]["test"]["ic"] for seed in ("0", "1")], ddof=1)
+    )
+    table = pl.read_parquet(finished / "predictions.parquet").filter(pl.col("split") == "test")
+    for seed in (0, 1):
+        mine = table.filter(pl.col("seed") == seed).drop_nulls("label.return")
+        daily = [
+            np.corrcoef(day["score"], day["label.return"])[0, 1]
+            for _, day in mine.group_by("date", maintain_order=True)
+        ]
+        assert metrics["seeds"][str(seed)]["test"]["ic"] == pytest.approx(np.mean(daily), abs=1e-6)
+        named = table.filter((pl.col("seed") == seed) & pl.col("label.momentum").is_not_null())
+        best = named.select(pl.col("^momentum\\..*$")).to_numpy().argmax(axis=1)
+        hit = (best == named["label.momentum"].to_numpy()).mean()
+        assert metrics["seeds"][str(seed)]["tasks"]["momentum"]["test"]["accuracy"] == pytest.approx(hit)
+
+
+def test_the_list_is_the_last_day_and_the_mean_of_the_seeds(finished: Path) -> None:
+    ranked = mimstocr.recommend(finished)
+    table = pl.read_parquet(finished / "predictions.parquet")
+    last = table.filter(pl.col("date") == table["date"].max())
+    expected = last.group_by("symbol").agg(pl.col("score").mean()).sort("score", descending=True)
+    assert ranked["symbol"].to_list() == expected["symbol"].to_list()
+    np.testing.assert_allclose(ranked["score"], expected["score"], rtol=1e-5)
+    assert ranked["rank"].to_list() == list(range(1, len(ranked) + 1))
+    assert ranked["date"].unique().to_list() == [table["date"].max()]
+    saved = pl.read_csv(finished / "recommendations.csv", try_parse_dates=True)
+    assert saved["symbol"].to_list() == ranked["symbol"].to_list()
+    assert len(mimstocr.recommend(finished, top=3)) == 3
+
+
+def test_a_list_of_a_day_equals_its_predictions(finished: Path) -> None:
+    table = pl.read_parquet(finished / "predictions.parquet").filter(pl.col("split") == "test")
+    day: date = table["date"].unique().sort()[5]
+    ranked = mimstocr.recommend(finished, day=day).sort("symbol")
+    mine = table.filter(pl.col("date") == day).group_by("symbol").agg(pl.col("score").mean()).sort("symbol")
+    np.testing.assert_allclose(ranked["score"], mine["score"], rtol=1e-5)
+
+
+def test_tomorrow_needs_no_new_training(finished: Path, prices: Path, tmp_path: Path) -> None:
+    """The same run on prices with one more day ranks that day, and the days before as before."""
+    table = pl.read_parquet(prices)
+    last = table["date"].max()
+    assert isinstance(last, date)
+    more = table.filter(pl.col("date") == last).with_columns(
+        date=pl.lit(date(2020, 7, 1)), close=pl.col("close") * 1.01
+    )
+    pl.concat([table, more]).write_parquet(tmp_path / "more.parquet")
+    source = f"parquet:{tmp_path / 'more.parquet'}"
+    assert mimstocr.recommend(finished, source=source)["date"][0] == date(2020, 7, 1)
+    assert mimstocr.recommend(finished, source=source, day=last).equals(mimstocr.recommend(finished, day=last))
+
+
+def test_a_day_without_trading_names_the_one_before(finished: Path) -> None:
+    with pytest.raises(DataError, match=r"2020-05-02 is not a trading day .* nearest before it is 2020-05-01"):
+        mimstocr.recommend(finished, day=date(2020, 5, 2))
+
+
+def test_backtest_with_other_terms(finished: Path) -> None:
+    usual, dear, free = (mimstocr.run_backtest(finished, cost=cost) for cost in (None, 0.01, 0.0))
+    net = [run.metrics["net"]["cumulative_return"] for run in (dear, usual, free)]
+    assert net == sorted(net)
+    assert net[0] < net[2]
+    assert free.metrics["net"]["cumulative_return"] == free.metrics["gross"]["cumulative_return"]
+    assert int(mimstocr.run_backtest(finished, k=5).n_held.max()) == 5
+    assert mimstocr.run_backtest(finished, split="valid").days[-1] < usual.days[0]
+
+
+def test_the_report_can_be_made_again(finished: Path) -> None:
+    before = (finished / "report.html").read_text()
+    (finished / "report.html").unlink()
+    assert mimstocr.write_report(finished) == finished / "report.html"
+    assert len((finished / "report.html").read_text()) == pytest.approx(len(before), rel=0.01)
+
+
+def test_a_run_is_not_written_over(small: Make) -> None:
+    config = small(training={"max_epochs": 1, "days_per_step": 8})
+    mimstocr.run(config)
+    before = (config.folder / "metrics.json").read_text()
+    with pytest.raises(RunError, match="exists already; nothing was written"):
+        mimstocr.run(config)
+    with pytest.raises(RunError, match=r"training\.learning_rate: run 0\.0002, now 0\.5"):
+        mimstocr.run(small(training={"max_epochs": 1, "days_per_step": 8, "learning_rate": 0.5}), resume=True)
+    assert (config.folder / "metrics.json").read_text() == before
+
+
+def test_fewer_stocks_than_k_is_refused_before_training(small: Make) -> None:
+    config = small(backtest={"strategy": {"kind": "top_k", "k": 13}})
+    with pytest.raises(DataError, match="13"):
+        mimstocr.run(config)
+    assert not config.folder.exists()
+
+
+class Interrupting(Quiet):
+    """Sends the signal of Ctrl-C in the second epoch of a seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.sent = seed, False
+
+    def step(self, seed: int, epoch: int, step: int, steps: int, losses: Mapping[str, float]) -> None:
+        if (seed, epoch) == (self.seed, 2) and not self.sent:
+            self.sent = True
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_stopped_by_a_signal_and_resumed_is_the_same_run(
+    small: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seed: int
+) -> None:
+    monkeypatch.setattr("mimstocr.training.loop.LOOK_SECONDS", -1.0)
+    whole = mimstocr.run(small(seeds=[0, 1], out=str(tmp_path / "whole")))
+    config = small(seeds=[0, 1])
+    stopped = mimstocr.run(config, watcher=Interrupting(seed))
+    assert not stopped.finished
+    assert not (config.folder / "metrics.json").exists()
+    with pytest.raises(RunError, match="has not finished"):
+        mimstocr.evaluate(config.folder)
+    resumed = mimstocr.run(config, resume=True)
+    assert resumed.finished
+    one, two = (pl.read_parquet(run.folder.path / "predictions.parquet") for run in (whole, resumed))
+    assert one.equals(two)
+    ours, theirs = whole.metrics, resumed.metrics
+    for found in (*ours["seeds"].values(), *theirs["seeds"].values()):
+        found.pop("seconds")
+    assert ours == theirs
+
+
+def test_resuming_a_finished_run_changes_nothing(finished: Path) -> None:
+    before = pl.read_parquet(finished / "predictions.parquet")
+    assert mimstocr.run(mimstocr.load_config(finished), resume=True).finished
+    assert pl.read_parquet(finished / "predictions.parquet").equals(before)
+
+
+def test_stl_runs_one_task(small: Make) -> None:
+    result = mimstocr.run(small(balancer="stl"))
+    assert list(result.metrics["seeds"]["0"]["tasks"]) == ["return"]
+
+
+def test_a_moved_run_still_works(finished: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    finished.rename(moved)
+    assert len(mimstocr.recommend(moved, top=2)) == 2
