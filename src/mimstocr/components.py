@@ -81,7 +81,7 @@ class Registry(Generic[T]):
     """Names to parts of one family.
 
     The modules of `package` register the built-in parts when they are first needed; third parties add theirs
-    by an entry point in the group `mimstocr.<family>` whose value loads a module that registers, or a part.
+    by an entry point in the group `mimstocr.<family>` that is named as the part and loads it.
 
     Raises ValueError when a name is registered twice, ConfigError when a name is not known.
     """
@@ -141,14 +141,12 @@ class Registry(Generic[T]):
     def _load(self) -> None:
         if self._complete:
             return
-        self._complete = True
         package = importlib.import_module(self._package)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self._package}.{module.name}")
         for point in entry_points(group=f"mimstocr.{self.family}"):
-            part = point.load()
-            if point.name not in self._parts and callable(part):
-                self.register(point.name)(part)
+            self.register(point.name)(point.load())
+        self._complete = True
 
 
 def component_field(registry: Registry[Any]) -> tuple[BeforeValidator, SerializeAsAny[Any]]:
