@@ -1,8 +1,10 @@
+import itertools
+
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
-from mimstocr.ranks import average_ranks
+from mimstocr.ranks import average_ranks, places, tie_means
 
 NAN = np.nan
 
@@ -56,3 +58,21 @@ def test_a_day_does_not_touch_another_nor_its_input() -> None:
 
 def test_no_days() -> None:
     assert average_ranks(np.empty((0, 3))).shape == (0, 3)
+
+
+def test_any_axis_and_type() -> None:
+    values = np.random.default_rng(0).integers(0, 4, (6, 5, 4))
+    for axis in (-1, 0, 1, 2):
+        expected = np.apply_along_axis(lambda v: slow_ranks(list(v.astype(float))), axis, values)
+        assert_array_equal(average_ranks(values, axis=axis), expected)
+    assert average_ranks(values.astype(np.float32)).dtype == np.float64
+    assert average_ranks(np.empty((0, 3))).shape == (0, 3)
+
+
+def test_tie_means_are_the_mean_over_all_orders_of_the_ties() -> None:
+    values, held = np.array([2.0, 7.0, 2.0, 2.0, np.nan, 9.0]), np.array([1.0, 2.0, 4.0, 8.0, 0.0, 32.0])
+    orders = [o for o in itertools.permutations([5, 1, 0, 2, 3]) if o[:2] == (5, 1)]
+    expected = [np.mean([held[order[place]] for order in orders]) for place in range(5)]
+    ties = places(values[None])
+    found = tie_means(np.take_along_axis(held[None], ties.order, axis=-1), ties)
+    assert_allclose(found[0], [*expected, 0.0], rtol=1e-15)

@@ -149,9 +149,10 @@ class Registry(Generic[T]):
         self._complete = True
 
 
-def component_field(registry: Registry[Any]) -> tuple[BeforeValidator, SerializeAsAny[Any]]:
+def component_field(registry: Registry[Any]) -> tuple[Any, Any]:
     """The annotations of a settings field that holds one component of `registry`."""
-    return BeforeValidator(registry.parse), SerializeAsAny()
+    as_itself: Any = SerializeAsAny  # to a type checker it is an alias that cannot be called
+    return BeforeValidator(registry.parse), as_itself()
 
 
 def readable(error: ValidationError, where: str) -> ConfigError:

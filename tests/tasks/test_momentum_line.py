@@ -25,11 +25,13 @@ def panel_of(close: NDArray[np.floating], volume: NDArray[np.floating] | None = 
 
 def slow_level(closes: list[float], t: int, s: int, l: int) -> float:  # noqa: E741
     """The level of the line of s momenta over l days that ends at t, as methods, section 3 says it."""
-    if t >= len(closes) or t - (s - 1) - l < 0:
+    start = t - (s - 1) - l
+    if t >= len(closes) or start < 0 or math.isnan(closes[t]) or math.isnan(closes[start]):
         return NAN
-    line = [closes[d] - closes[d - l] for d in range(t - s + 1, t + 1)]
-    if any(m != m for m in line):
-        return NAN
+    known = list(closes)
+    for d in range(start, t + 1):  # a day without a price inside the line repeats the last one
+        known[d] = known[d - 1] if math.isnan(known[d]) else known[d]
+    line = [known[d] - known[d - l] for d in range(t - s + 1, t + 1)]
     signs = [(m > 0) - (m < 0) for m in line]
     if not any(signs):
         return VOLATILE
@@ -65,6 +67,21 @@ def test_equals_the_slow_line(s: int, l: int, lead: int) -> None:  # noqa: E741
     assert_array_equal(found, expected)
     levels = set(found[~np.isnan(found)].tolist())
     assert levels == ({NEGATIVE, VOLATILE, POSITIVE} if s == 1 else {0, 1, 2, 3, 4})
+
+
+def test_a_suspension_is_the_same_as_missing_rows_and_as_repeated_prices() -> None:
+    close = walks(stocks=20)
+    quiet = np.random.default_rng(6).random(close.shape) < 0.2
+    quiet[0] = False
+    repeated, missing = close.copy(), close.copy()
+    for t in range(1, len(close)):
+        repeated[t, quiet[t]] = repeated[t - 1, quiet[t]]
+    missing[quiet] = NAN
+    volume = np.where(quiet, 0.0, 1.0)
+    one = MomentumLine(s=4, l=3, lead=1).labels(panel_of(repeated, volume))
+    other = MomentumLine(s=4, l=3, lead=1).labels(panel_of(missing, np.where(quiet, NAN, 1.0)))
+    assert_array_equal(one, other)
+    assert np.isfinite(one).any()
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,8 @@ class Alpha360(Features):
         Raises ConfigError on a field the panel lacks, DataError when a (field, lag) has no value in `rows`.
         """
         names = tuple(name for name in ORDER if name in panel) if self.fields is None else self.fields
+        if len(set(names)) < len(names):
+            raise ConfigError(f"features.fields: each field once, got {', '.join(names)}")
         for name in names:
             if name not in ORDER or name not in panel:
                 has = [known for known in ORDER if known in panel]

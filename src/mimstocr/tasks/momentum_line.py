@@ -12,7 +12,7 @@ from mimstocr.data.panel import Matrix, Panel
 from mimstocr.errors import ConfigError
 from mimstocr.losses import AnyLoss
 from mimstocr.losses.approx_ndcg import ApproxNdcg, expected_relevance
-from mimstocr.tasks.base import TASKS, Task, shifted, traded_close
+from mimstocr.tasks.base import TASKS, Task, carried_close, shifted, traded_close
 
 SINK, NEGATIVE, VOLATILE, POSITIVE, BOUNCE = range(5)
 
@@ -54,7 +54,7 @@ class MomentumLine(Task):
 
     def labels(self, panel: Panel) -> Matrix:
         """(days, symbols) level 0 (sink) .. 4 (bounce) of the line that ends on day t + lead."""
-        close = panel["close"].values
+        close = carried_close(panel)
         line = [shifted(close - shifted(close, -self.l), self.reach - back) for back in reversed(range(self.s))]
         levels = _levels(np.stack(line))
         # the first and the last price of the line must be of days with trade
