@@ -692,6 +692,14 @@ def test_a_single_seed_has_bold_lines_and_no_deviation(inputs: ReportInputs) -> 
     assert not any(name.startswith(("telemetry", "confusion", "levels", "k-", "time-")) for name in page.charts)
 
 
+def test_a_memory_that_stood_still_is_told(inputs: ReportInputs) -> None:
+    history = [dict(row) for row in inputs.history]
+    history[3]["beta"] = [0.62, 0.9995]
+    told = [c for c in cautions(replace(inputs, history=history)) if "stood still" in c.head]
+    assert [c.head for c in told] == ["The gradient memory of task momentum stood still."]
+    assert f"first in epoch {history[3]['epoch']}:" in told[0].body
+
+
 def test_cautions_of_a_plain_run(inputs: ReportInputs, page: Page) -> None:
     assert [c.head for c in cautions(inputs) if c.weight == "warning"] == ["Not tradable: label delay 0."]
     assert "buy at that very close" in page.text

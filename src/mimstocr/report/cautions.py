@@ -14,6 +14,10 @@ CLEAR = 2.0
 """|t| of the mean daily RankIC below which it is not told apart from zero."""
 
 
+FROZEN = 0.999
+"""Forgetting rate above which less than a thousandth of a gradient enters the memory of CQB at each step."""
+
+
 class Caution(NamedTuple):
     """One warning: `warning` bears on what the figures mean, `note` is for the record."""
 
@@ -136,6 +140,24 @@ def _cut_short(inputs: ReportInputs) -> Iterator[Caution]:
         )
 
 
+def _frozen(inputs: ReportInputs) -> Iterator[Caution]:
+    """A gradient memory that forgets almost nothing steps on in an old direction, at Adam's full size."""
+    highest = {
+        (task, row["epoch"]): beta
+        for row in inputs.history
+        for task, beta in zip(inputs.learned, row.get("beta") or [], strict=False)
+        if known(beta) is not None and beta >= FROZEN
+    }
+    for task in dict.fromkeys(task for task, _ in highest):
+        epochs = sorted({epoch for name, epoch in highest if name == task})
+        yield Caution(
+            "warning",
+            f"The gradient memory of task {task} stood still.",
+            f"Its forgetting rate was {FROZEN} or more in {counted(len(epochs), 'epoch')}, first in epoch {epochs[0]}: "
+            "the shared parameters then moved on in an old direction. The training loss had all but stopped moving.",
+        )
+
+
 def _incomplete_series(inputs: ReportInputs) -> Iterator[Caution]:
     for name in ("universe", "index"):
         if name in inputs.backtest.columns:
@@ -198,6 +220,7 @@ RULES = (
     _days_left_out,
     _worse_than_majority,
     _cut_short,
+    _frozen,
     _incomplete_series,
     _no_index,
     _fills,
