@@ -177,7 +177,7 @@ def test_a_run_is_not_written_over(small: Make) -> None:
     before = (config.folder / "metrics.json").read_text()
     with pytest.raises(RunError, match="exists already; nothing was written"):
         mimstocr.run(config)
-    with pytest.raises(RunError, match=r"training\.learning_rate: run 0\.0002, now 0\.5"):
+    with pytest.raises(RunError, match=r"training\.learning_rate: then 0\.0002, now 0\.5"):
         mimstocr.run(small(training={"max_epochs": 1, "days_per_step": 8, "learning_rate": 0.5}), resume=True)
     assert (config.folder / "metrics.json").read_text() == before
 

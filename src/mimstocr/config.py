@@ -180,6 +180,13 @@ def write_yaml(path: Path, config: Config) -> None:
     partial.replace(path)
 
 
+def differences(saved: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """Dotted settings that differ, in words, the first five; empty when none does."""
+    keys = sorted(key for key in saved.keys() | asked.keys() if saved.get(key) != asked.get(key))
+    told = [f"{key}: then {saved.get(key)!r}, now {asked.get(key)!r}" for key in keys[:5]]
+    return "; ".join(told) + (f"; and {len(keys) - 5} more" if len(keys) > 5 else "")
+
+
 def describe(settings: Settings, indent: str = "") -> str:
     """The tree of settings as YAML, each with its meaning above it."""
     lines = []

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from mimstocr.backtest import BacktestResult, backtest
-from mimstocr.config import Config
+from mimstocr.config import Config, differences
 from mimstocr.data import load_panel
 from mimstocr.data.inspect import inspect_panel
 from mimstocr.data.panel import Matrix, Panel, days_of, fingerprint, symbols_of, usable
@@ -235,10 +235,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _check_same(saved: Config, asked: Config, folder: RunFolder) -> None:
-    before, now = _identity(saved), _identity(asked)
-    differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-    if differing:
-        account = "; ".join(f"{key}: run {before.get(key)!r}, now {now.get(key)!r}" for key in differing[:5])
+    if account := differences(_identity(saved), _identity(asked)):
         raise RunError(
             f"{folder.path} was made with another config ({account}); resume it with its own config.yaml, or choose "
             "another name for the new run"

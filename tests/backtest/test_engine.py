@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mimstocr.backtest.engine import last_known, simulate
+from mimstocr.backtest.engine import simulate
+from mimstocr.data.panel import last_known
 from mimstocr.errors import ConfigError, DataError
 
 NAN = np.nan
@@ -259,11 +260,6 @@ def test_inputs_are_left_alone():
     simulate(*market, delay=1, cost=0.001)
     for array, old in zip(market, before, strict=True):
         assert_array_equal(array, old)
-
-
-def test_last_known():
-    close = np.array([[NAN, 1.0], [2.0, NAN], [NAN, NAN], [3.0, 4.0]])
-    assert_array_equal(last_known(close), [[NAN, 1], [2, 1], [2, 1], [3, 4]])
 
 
 DAYS = np.array(["2020-01-02", "2020-01-03", "2020-01-06"], dtype="datetime64[D]")

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 
 from mimstocr.data.panel import (
     days_of,
     few,
     fingerprint,
     lacking,
+    last_known,
     make_panel,
     repeated,
     symbols_of,
@@ -171,3 +173,10 @@ def test_words():
     assert lacking(["close", "volume", "open", "high", "low", "vwap"]) == []
     assert lacking(["close"])[0] == "fields the source lacks: open, high, low, vwap, volume"
     assert "every day with a close counts as tradable" in lacking(["close"])[1]
+
+
+def test_last_known_looks_back_and_never_ahead():
+    close = np.array([[np.nan, 1.0], [2.0, np.nan], [np.nan, np.nan], [3.0, 4.0]], dtype=np.float32)
+    found = last_known(close)
+    assert_array_equal(found, [[np.nan, 1], [2, 1], [2, 1], [3, 4]])
+    assert found.dtype == np.float32

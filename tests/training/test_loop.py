@@ -194,7 +194,7 @@ def test_checkpoint_of_another_config_is_refused(small: Make, tmp_path: Path) ->
     one = trainer(prepare(small()), tmp_path)
     one.fit(Quiet(), Stop())
     other = trainer(prepare(small(training={"learning_rate": 0.02, "max_epochs": 4, "days_per_step": 4})), tmp_path)
-    with pytest.raises(RunError, match=r"training\.learning_rate: checkpoint 0\.01, now 0\.02"):
+    with pytest.raises(RunError, match=r"training\.learning_rate: then 0\.01, now 0\.02"):
         other.resume()
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimstocr.backtest.strategy import day_name
-from mimstocr.data.panel import Days
+from mimstocr.data.panel import Days, last_known
 from mimstocr.errors import ConfigError, DataError
 
 Values = NDArray[np.float64]
@@ -98,7 +98,8 @@ def simulate(
     _check_settings(delay, cost, capital)
     _check_market(close, tradable, weights, days)
     decided = _decisions(weights, days)
-    price = np.nan_to_num(last_known(close), nan=0.0)  # before its first price no share of a stock is held
+    # before its first price no share of a stock is held
+    price = np.nan_to_num(last_known(np.asarray(close, dtype=np.float64)), nan=0.0)
     n_days, n_stocks = price.shape
     due = np.zeros(n_days, dtype=bool)
     due[delay:] = decided[: max(n_days - delay, 0)]
@@ -139,13 +140,6 @@ def simulate(
         shares=shares,
         first_fill=int(np.argmax(due)),
     )
-
-
-def last_known(close: NDArray[Any]) -> Values:
-    """(days, stocks) closes with each gap at the close before it, for marking alone; NaN before the first close."""
-    price = np.asarray(close, dtype=np.float64)
-    seen = np.where(np.isnan(price), 0, np.arange(len(price))[:, None])
-    return np.take_along_axis(price, np.maximum.accumulate(seen, axis=0), axis=0)
 
 
 def _fill(worth: Values, money: float, target: Values, tradable: NDArray[np.bool_], cost: float, n_steps: int) -> Fill:

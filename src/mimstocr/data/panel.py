@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -27,6 +27,7 @@ from mimstocr.errors import DataError
 Panel = xr.Dataset
 Days = NDArray[np.datetime64]
 Matrix = NDArray[np.float32]
+T = TypeVar("T", bound=np.floating)
 
 PRICES = ("open", "high", "low", "close", "vwap")
 FIELDS = (*PRICES, "volume", "factor", "market_value")
@@ -148,6 +149,15 @@ def days_of(panel: Panel) -> Days:
 def symbols_of(panel: Panel) -> list[str]:
     """The symbols, in the panel's order."""
     return [str(symbol) for symbol in panel["symbol"].values]
+
+
+def last_known(values: NDArray[T]) -> NDArray[T]:
+    """(days, symbols) values with each gap at the value before it; NaN before the first.
+
+    For marking what is held and for looking across a suspension, never for a label's first or last price.
+    """
+    seen = np.where(np.isnan(values), 0, np.arange(len(values))[:, None])
+    return np.take_along_axis(values, np.maximum.accumulate(seen, axis=0), axis=0)
 
 
 def usable(panel: Panel) -> NDArray[np.bool_]:

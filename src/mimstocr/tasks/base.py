@@ -81,18 +81,6 @@ def traded_close(panel: Panel) -> Matrix:
     return np.where(panel["tradable"].values, panel["close"].values, np.float32(np.nan))
 
 
-def carried_close(panel: Panel) -> Matrix:
-    """(days, symbols) closes, the last known one where a row is missing; NaN before the first.
-
-    A suspended day then looks the same whether it came as a missing row or as a repeated price.
-    """
-    close = panel["close"].values
-    last = np.where(np.isnan(close), 0, np.arange(len(close))[:, None])
-    np.maximum.accumulate(last, axis=0, out=last)
-    carried: Matrix = np.take_along_axis(close, last, axis=0)
-    return carried
-
-
 TASKS: Registry[type[Task]] = Registry("task", "mimstocr.tasks")
 
 AnyTask = Annotated[Task, *component_field(TASKS)]

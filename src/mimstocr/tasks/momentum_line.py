@@ -8,11 +8,11 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from mimstocr.data.panel import Matrix, Panel
+from mimstocr.data.panel import Matrix, Panel, last_known
 from mimstocr.errors import ConfigError
 from mimstocr.losses import AnyLoss
 from mimstocr.losses.approx_ndcg import ApproxNdcg, expected_relevance
-from mimstocr.tasks.base import TASKS, Task, carried_close, shifted, traded_close
+from mimstocr.tasks.base import TASKS, Task, shifted, traded_close
 
 SINK, NEGATIVE, VOLATILE, POSITIVE, BOUNCE = range(5)
 
@@ -54,7 +54,8 @@ class MomentumLine(Task):
 
     def labels(self, panel: Panel) -> Matrix:
         """(days, symbols) level 0 (sink) .. 4 (bounce) of the line that ends on day t + lead."""
-        close = carried_close(panel)
+        # a suspended day inside the line is the same as a missing row and as a repeated price
+        close = last_known(panel["close"].values)
         line = [shifted(close - shifted(close, -self.l), self.reach - back) for back in reversed(range(self.s))]
         levels = _levels(np.stack(line))
         # the first and the last price of the line must be of days with trade

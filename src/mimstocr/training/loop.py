@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mimstocr.balancing import Balancer, State
+from mimstocr.config import differences
 from mimstocr.data.panel import Days
 from mimstocr.errors import ConfigError, RunError, TrainingError
 from mimstocr.tasks import Task
@@ -311,9 +312,7 @@ def _monitored(row: Mapping[str, Any], monitor: str) -> float:
 
 
 def _check_identity(saved: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:
-    differing = sorted(key for key in saved.keys() | asked.keys() if saved.get(key) != asked.get(key))
-    if differing:
-        account = "; ".join(f"{key}: checkpoint {saved.get(key)!r}, now {asked.get(key)!r}" for key in differing[:5])
+    if account := differences(saved, asked):
         raise RunError(
             f"{path} belongs to another config or other data ({account}); resume with the run's own config and data, "
             "or give the new run another name"
