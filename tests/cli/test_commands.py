@@ -71,7 +71,9 @@ def test_commands_over_a_run(run_folder: Path, tmp_path: Path, capsys: pytest.Ca
     assert invoke(["report", str(run_folder)]) == 0
     assert capsys.readouterr().out.strip() == str(run_folder / "report.html")
     assert invoke(["recommend", str(run_folder), "--date", "2020-06-01", "--top", "2"]) == 0
-    assert "2020-06-01" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "2020-06-01" in shown
+    assert "momentum" in shown  # the likeliest level, with its odds
     assert invoke(["run", str(run_folder), "--resume"]) == 0
 
 

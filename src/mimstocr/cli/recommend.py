@@ -22,7 +22,7 @@ def command(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write CSV there instead.")] = None,
 ) -> None:
     """Rank the stocks of a day, best first; by default the last day of the data, whose outcome is not known yet."""
-    from mimstocr.cli.tables import print_frame
+    from mimstocr.cli.tables import print_list
     from mimstocr.errors import ConfigError
     from mimstocr.workflow import recommend
 
@@ -36,4 +36,4 @@ def command(
             raise ConfigError(f"{output} exists already; nothing was written over, choose another name")
         ranked.write_csv(output)
         return
-    print_frame(Console(), ranked.drop("date"), f"{run.name}: scores at the close of {ranked['date'][0]}")
+    print_list(Console(), ranked, f"{run.name}: scores at the close of {ranked['date'][0]}")

@@ -103,14 +103,23 @@ def print_backtest(
         console.print(", ".join(told), highlight=False, soft_wrap=True)
 
 
-def print_frame(console: Console, frame: pl.DataFrame, title: str) -> None:
-    """Any table of ours, whole."""
+def print_list(console: Console, ranked: pl.DataFrame, title: str) -> None:
+    """A ranked list; of a task with levels the likeliest one and its odds."""
     table = Table(title=title, title_justify="left")
-    for name, kind in frame.schema.items():
-        table.add_column(name, justify="right" if kind.is_numeric() else "left")
-    for row in frame.iter_rows():
-        table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in row))
+    tasks = dict.fromkeys(name.partition(".")[0] for name in ranked.columns[4:])
+    for name in ("rank", "symbol", "score", *tasks):
+        table.add_column(name, justify="left" if name == "symbol" else "right")
+    for row in ranked.iter_rows(named=True):
+        shown = [_answer({key: value for key, value in row.items() if key.partition(".")[0] == task}) for task in tasks]
+        table.add_row(str(row["rank"]), row["symbol"], f"{row['score']:.4f}", *shown)
     console.print(table)
+
+
+def _answer(outputs: Mapping[str, float]) -> str:
+    """One task's outputs for one stock: the value, or the likeliest level."""
+    name = max(outputs, key=lambda key: outputs[key])
+    level = name.partition(".")[2]
+    return f"{level} {outputs[name]:.0%}" if level else f"{outputs[name]:.4f}"
 
 
 def print_inspection(console: Console, found: Inspection) -> None:
