@@ -238,3 +238,28 @@ def test_a_moved_run_still_works(finished: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere"
     finished.rename(moved)
     assert len(mimstocr.recommend(moved, top=2)) == 2
+
+
+def test_more_seeds_later_are_added(small: Make) -> None:
+    one = mimstocr.run(small(seeds=[1]))
+    first = one.metrics["seeds"]["1"]["test"]
+    both = mimstocr.run(small(seeds=[1, 0]), resume=True)
+    assert both.metrics["seeds"]["1"]["test"] == first
+    assert list(both.metrics["seeds"]) == ["1", "0"]
+    assert both.folder.config().seeds == (1, 0)
+    fresh = mimstocr.run(small(name="fresh", seeds=[1, 0]))
+    assert fresh.metrics["mean"] == both.metrics["mean"]
+
+
+def test_another_order_of_the_tasks_is_another_config(small: Make) -> None:
+    tasks = {"return": {"kind": "return"}, "momentum": {"kind": "momentum_line", "lead": 1}}
+    mimstocr.run(small(tasks=tasks, training={"max_epochs": 1, "days_per_step": 8}))
+    turned = dict(reversed(tasks.items()))
+    with pytest.raises(RunError, match=r"tasks: then \['return', 'momentum'\]"):
+        mimstocr.run(small(tasks=turned, training={"max_epochs": 1, "days_per_step": 8}), resume=True)
+
+
+def test_only_valid_and_test_have_evidence(finished: Path) -> None:
+    for call in (mimstocr.evaluate, mimstocr.run_backtest):
+        with pytest.raises(RunError, match="no evidence on split 'live'; expected valid or test"):
+            call(finished, split="live")

@@ -11,19 +11,20 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
+import xarray as xr
 
 from mimstocr.backtest import BacktestResult, backtest
-from mimstocr.config import Config, differences
+from mimstocr.config import Config, differences, write_yaml
 from mimstocr.data import load_panel
 from mimstocr.data.inspect import inspect_panel
-from mimstocr.data.panel import Matrix, Panel, days_of, fingerprint, symbols_of, usable
+from mimstocr.data.panel import Panel, days_of, fingerprint, usable
 from mimstocr.errors import DataError, RunError
-from mimstocr.evaluation import classification_metrics, daily_metrics, quantile_returns, summarise
+from mimstocr.evaluation import daily_metrics, quantile_returns, summarise
+from mimstocr.evidence import evidence_of, run_metrics, split_of
 from mimstocr.features import Fitted
+from mimstocr.predictions import averaged, matrix_of, prediction_table, ranked_list
 from mimstocr.report import ReportInputs, render
 from mimstocr.runs import RunFolder
-from mimstocr.tasks import Task
 from mimstocr.training.batches import DayBatches
 from mimstocr.training.checkpoint import load_checkpoint, part
 from mimstocr.training.interrupt import Stop, stop_on_signal
@@ -74,6 +75,7 @@ def run(config: Config, *, resume: bool = False, watcher: Watcher | None = None)
     if resume and config.folder.exists():
         folder = RunFolder.open(config.folder)
         _check_same(folder.config(), config, folder)
+        write_yaml(folder.path / "config.yaml", config)  # longer training or more seeds may be asked for now
     else:
         folder = RunFolder.create(config)
     started = datetime.now().astimezone().isoformat(timespec="seconds")
@@ -109,11 +111,11 @@ def recommend(
         )
     device = resolve_device(config.training.device)
     settle(config.training.threads)
-    frames = [_predict_seed(config, panel, folder, seed, [at], device)[1] for seed in config.seeds]
-    table = _frame(panel, [at], dict(zip(config.seeds, frames, strict=True)), config.learned())
+    frames = [_predict(config, panel, folder, seed, [at], device) for seed in config.seeds]
+    table = prediction_table(panel, [at], dict(zip(config.seeds, frames, strict=True)), config.learned())
     if table.is_empty():
         raise DataError(f"no stock of the universe could be traded on {days[at]}; choose a day with prices and volume")
-    return _ranked(table, top)
+    return ranked_list(table, top)
 
 
 def evaluate(path: Path, *, split: str = "test") -> dict[str, Any]:
@@ -123,7 +125,7 @@ def evaluate(path: Path, *, split: str = "test") -> dict[str, Any]:
     """
     folder = RunFolder.open(path)
     config = folder.config()
-    return _evidence(folder.read_frame("predictions.parquet"), config, split)
+    return evidence_of(folder.read_frame("predictions.parquet"), config, split)
 
 
 def run_backtest(
@@ -221,7 +223,7 @@ def _identity(config: Config) -> dict[str, Any]:
     """Dotted settings that the numbers of a training depend on."""
     plain = {key: value for key, value in config.plain().items() if key not in NOT_IDENTITY}
     plain["training"] = {k: v for k, v in plain["training"].items() if k not in NOT_IDENTITY_TRAINING}
-    return _flat(plain)
+    return {**_flat(plain), "tasks": list(config.tasks)}
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -249,13 +251,13 @@ def _try_backtest(prepared: Prepared) -> None:
     prepared.config.backtest.strategy.weights(scores, prepared.days[test])
 
 
-# ---- predictions ---------------------------------------------------------------------------------------------------
+# ---- predictions and the end of a run --------------------------------------------------------------------------------
 
 
-def _predict_seed(
+def _predict(
     config: Config, panel: Panel, folder: RunFolder, seed: int, days: Sequence[int], device: torch.device
-) -> tuple[dict[str, Any], Predicted]:
-    """The header of the seed's best checkpoint, and what it predicts for `days` of `panel`."""
+) -> Predicted:
+    """What the best checkpoint of a seed says of `days` of `panel`."""
     tensors, header = load_checkpoint(folder.checkpoints(seed) / "best.safetensors", torch.device("cpu"))
     constants = {name: tensor.numpy() for name, tensor in part(tensors, "features.").items()}
     fitted = config.features.restore(tuple(header["features"]), constants)
@@ -263,7 +265,7 @@ def _predict_seed(
     model.load_state_dict(part(tensors, "model."))
     model.to(device)
     batches = DayBatches(fitted.bind(panel, device), usable(panel), {}, device)
-    return header, predict(model, config.learned(), batches, days, panel.sizes["symbol"])
+    return predict(model, config.learned(), batches, days, panel.sizes["symbol"])
 
 
 def _predictions(prepared: Prepared, folder: RunFolder) -> pl.DataFrame:
@@ -271,118 +273,12 @@ def _predictions(prepared: Prepared, folder: RunFolder) -> pl.DataFrame:
     config, splits = prepared.config, prepared.splits
     n = len(prepared.days)
     days = [*range(splits.valid.days.start, splits.valid.days.stop), *range(splits.test.days.start, n)]
-    by_seed = {
-        seed: _predict_seed(config, prepared.panel, folder, seed, days, prepared.device)[1] for seed in config.seeds
-    }
+    by_seed = {seed: _predict(config, prepared.panel, folder, seed, days, prepared.device) for seed in config.seeds}
     names = np.full(n, "live", dtype=object)
     names[splits.valid.days] = "valid"
     names[splits.test.days] = "test"
     labels = {name: label[days] for name, label in prepared.labels.items()}
-    return _frame(prepared.panel, days, by_seed, prepared.learned, labels, names[days])
-
-
-def _frame(
-    panel: Panel,
-    days: Sequence[int],
-    by_seed: Mapping[int, Predicted],
-    tasks: Mapping[str, Task],
-    labels: Mapping[str, Matrix] | None = None,
-    splits: NDArray[np.object_] | None = None,
-) -> pl.DataFrame:
-    """The predictions table: one row a seed, day and stock of the day's cross-section."""
-    main = next(iter(tasks))
-    symbols = np.array(symbols_of(panel))
-    dates = days_of(panel)[list(days)]
-    frames = []
-    for seed, predicted in by_seed.items():
-        row, column = np.nonzero(~np.isnan(predicted.scores[main]))
-        columns: dict[str, Any] = {
-            "seed": np.full(len(row), seed, dtype=np.int32),
-            "date": dates[row],
-            "symbol": symbols[column],
-        }
-        if splits is not None:
-            columns["split"] = splits[row].astype(str)
-        columns["score"] = predicted.scores[main][row, column]
-        for name, task in tasks.items():
-            output = predicted.outputs[name][row, column]
-            if not task.levels:
-                columns[name] = output
-                continue
-            odds = torch.from_numpy(output).softmax(dim=-1).numpy()
-            columns |= {f"{name}.{level}": odds[:, i] for i, level in enumerate(task.levels)}
-        for name, label in (labels or {}).items():
-            columns[f"label.{name}"] = label[row, column]
-        frames.append(pl.DataFrame(columns))
-    return pl.concat(frames).fill_nan(None)
-
-
-def _ranked(table: pl.DataFrame, top: int | None) -> pl.DataFrame:
-    """The list of the table's last day: seeds averaged, best score first."""
-    drop = [name for name in table.columns if name in ("seed", "split") or name.startswith("label.")]
-    last = table.filter(pl.col("date") == pl.col("date").max()).drop(drop)
-    means = last.group_by("date", "symbol").agg(pl.all().mean()).sort(["score", "symbol"], descending=[True, False])
-    ranked = means.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int32))
-    order = ["date", "rank", "symbol", "score"]
-    ranked = ranked.select(order + [name for name in ranked.columns if name not in order])
-    return ranked if top is None else ranked.head(top)
-
-
-# ---- evidence ------------------------------------------------------------------------------------------------------
-
-
-def _matrix(table: pl.DataFrame, value: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
-    """Days, symbols and the (days, symbols) matrix of one column; NaN where there is no row."""
-    dates, at = np.unique(table["date"].to_numpy().astype("datetime64[D]"), return_inverse=True)
-    symbols, column = np.unique(table["symbol"].to_numpy().astype(str), return_inverse=True)
-    matrix = np.full((len(dates), len(symbols)), np.nan)
-    matrix[at, column] = table[value].to_numpy()
-    return dates, symbols, matrix
-
-
-def _averaged(table: pl.DataFrame) -> pl.DataFrame:
-    """Seeds averaged, in order of date and symbol."""
-    numbers = [name for name in table.columns if name not in ("seed", "date", "symbol", "split")]
-    return table.group_by("date", "symbol").agg(pl.col(numbers).mean()).sort("date", "symbol")
-
-
-def _evidence(predictions: pl.DataFrame, config: Config, split: str) -> dict[str, Any]:
-    part_of = predictions.filter(pl.col("split") == split)
-    if part_of.is_empty():
-        raise RunError(f"no predictions of split {split!r}; expected one of {predictions['split'].unique().to_list()}")
-    seeds = {str(seed): _judge(part_of.filter(pl.col("seed") == seed), config) for seed in config.seeds}
-    figures = {seed: found["ranking"] for seed, found in seeds.items()}
-    names = list(next(iter(figures.values())))
-    values = {name: np.array([figure[name] for figure in figures.values()]) for name in names}
-    return {
-        "seeds": seeds,
-        "mean": {name: float(value.mean()) for name, value in values.items()},
-        "std": {name: float(value.std(ddof=1)) if len(value) > 1 else float("nan") for name, value in values.items()},
-        "ensemble": _judge(_averaged(part_of), config)["ranking"],
-    }
-
-
-def _judge(table: pl.DataFrame, config: Config) -> dict[str, Any]:
-    """The ranking by score against raw returns, and each learned task against its own label."""
-    settings = config.evaluation
-    _, _, scores = _matrix(table, "score")
-    _, _, returns = _matrix(table, f"label.{config.priced()[0]}")
-    daily = daily_metrics(scores, returns, precision_at=settings.precision_at, ndcg_at=settings.ndcg_at)
-    tasks: dict[str, Any] = {}
-    for name, task in config.learned().items():
-        known = table.filter(pl.col(f"label.{name}").is_not_null())
-        if not task.levels:
-            _, _, outputs = _matrix(known, name)
-            _, _, label = _matrix(known, f"label.{name}")
-            own = summarise(daily_metrics(outputs, label, precision_at=(), ndcg_at=()))
-            tasks[name] = {key: own[key] for key in ("ic", "rank_ic")}
-            continue
-        odds = known.select([f"{name}.{level}" for level in task.levels]).to_numpy()
-        found = classification_metrics(
-            known[f"label.{name}"].to_numpy().astype(np.int64), odds.argmax(axis=1), task.width
-        )
-        tasks[name] = {**found, "confusion": found["confusion"].tolist()}
-    return {"ranking": summarise(daily), "tasks": tasks}
+    return prediction_table(prepared.panel, days, by_seed, prepared.learned, labels, names[days])
 
 
 def _backtest(
@@ -394,14 +290,9 @@ def _backtest(
     delay: int | None = None,
     split: str = "test",
 ) -> BacktestResult:
-    import xarray as xr
-
     config = folder.config()
     settings = config.backtest
-    table = folder.read_frame("predictions.parquet").filter(pl.col("split") == split)
-    if table.is_empty():
-        raise RunError(f"no predictions of split {split!r}; expected valid or test")
-    dates, symbols, scores = _matrix(_averaged(table), "score")
+    dates, symbols, scores = matrix_of(averaged(split_of(folder.read_frame("predictions.parquet"), split)), "score")
     strategy = settings.strategy
     if k is not None:
         strategy = strategy.changed(k=k)
@@ -419,53 +310,21 @@ def _backtest(
     )
 
 
-# ---- the end of a run ----------------------------------------------------------------------------------------------
-
-
 def _conclude(folder: RunFolder, panel: Panel) -> None:
     """Metrics, the latest list and the report, from the predictions."""
     config = folder.config()
     predictions = folder.read_frame("predictions.parquet")
     result = _backtest(folder, panel)
-    folder.write_json("metrics.json", _metrics(config, predictions, folder.read_history(), result))
-    folder.write_frame("recommendations.csv", _ranked(predictions, None))
+    folder.write_json("metrics.json", run_metrics(config, predictions, folder.read_history(), result))
+    folder.write_frame("recommendations.csv", ranked_list(predictions))
     _write_report(folder, result)
-
-
-def _metrics(
-    config: Config, predictions: pl.DataFrame, history: Sequence[Mapping[str, Any]], result: BacktestResult
-) -> dict[str, Any]:
-    by_split = {split: _evidence(predictions, config, split) for split in ("valid", "test")}
-    seeds: dict[str, Any] = {}
-    for seed in config.seeds:
-        rows = [row for row in history if row["seed"] == seed]
-        found = {split: by_split[split]["seeds"][str(seed)] for split in by_split}
-        seeds[str(seed)] = {
-            "best_epoch": max(row["epoch"] for row in rows if row["best"]),
-            "epochs": len(rows),
-            "seconds": sum(row["seconds"] for row in rows),
-            **{split: found[split]["ranking"] for split in found},
-            "tasks": {name: {split: found[split]["tasks"][name] for split in found} for name in config.learned()},
-        }
-    return {
-        "seeds": seeds,
-        **{key: {split: by_split[split][key] for split in by_split} for key in ("mean", "std", "ensemble")},
-        "backtest": {
-            "strategy": config.backtest.strategy.model_dump(),
-            "delay": config.priced()[1].delay,
-            "cost": config.backtest.cost,
-            "measured_against": result.measured_against,
-            "counts": result.counts,
-            **{name: result.metrics.get(name) for name in ("net", "gross", "universe", "index")},
-        },
-    }
 
 
 def _write_report(folder: RunFolder, result: BacktestResult) -> Path:
     config = folder.config()
-    table = _averaged(folder.read_frame("predictions.parquet").filter(pl.col("split") == "test"))
-    dates, _, scores = _matrix(table, "score")
-    _, _, returns = _matrix(table, f"label.{config.priced()[0]}")
+    table = averaged(split_of(folder.read_frame("predictions.parquet"), "test"))
+    dates, _, scores = matrix_of(table, "score")
+    _, _, returns = matrix_of(table, f"label.{config.priced()[0]}")
     settings = config.evaluation
     daily = daily_metrics(scores, returns, precision_at=settings.precision_at, ndcg_at=settings.ndcg_at)
     groups = quantile_returns(scores, returns, settings.quantiles)
