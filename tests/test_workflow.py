@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pytest
 import mimstocr
 from mimstocr.config import Config
 from mimstocr.errors import DataError, RunError
+from mimstocr.training.loop import Moment
 from mimstocr.workflow import Quiet
 
 Make = Callable[..., Config]
@@ -195,8 +196,8 @@ class Interrupting(Quiet):
     def __init__(self, seed: int) -> None:
         self.seed, self.sent = seed, False
 
-    def step(self, seed: int, epoch: int, step: int, steps: int, losses: Mapping[str, float]) -> None:
-        if (seed, epoch) == (self.seed, 2) and not self.sent:
+    def step(self, moment: Moment) -> None:
+        if (moment.seed, moment.epoch) == (self.seed, 2) and not self.sent:
             self.sent = True
             os.kill(os.getpid(), signal.SIGINT)
 

@@ -28,20 +28,21 @@ from mimstocr.runs import RunFolder
 from mimstocr.training.batches import DayBatches
 from mimstocr.training.checkpoint import load_checkpoint, part
 from mimstocr.training.interrupt import Stop, stop_on_signal
-from mimstocr.training.loop import Setting, Trainer, Watcher
+from mimstocr.training.loop import Moment, Setting, Trainer, Watcher
 from mimstocr.training.machine import settle
 from mimstocr.training.model import Model, seeded_model
 from mimstocr.training.predict import Predicted, predict
 from mimstocr.training.prepare import Prepared, data_account, environment, prepare, resolve_device
 
-NOT_IDENTITY = ("name", "out", "seeds", "evaluation", "backtest")
+NOT_IDENTITY = ("name", "out", "seeds", "data", "evaluation", "backtest")
+"""What a training does not depend on; the data are known by their fingerprint, wherever they lie."""
 NOT_IDENTITY_TRAINING = ("max_epochs", "patience", "device", "threads", "checkpoint_seconds")
 
 
 class Quiet:
     """A watcher that says nothing."""
 
-    def step(self, seed: int, epoch: int, step: int, steps: int, losses: Mapping[str, float]) -> None:
+    def step(self, moment: Moment) -> None:
         """Say nothing."""
 
     def epoch(self, row: Mapping[str, Any]) -> None:
@@ -175,8 +176,8 @@ class _Recorder:
     trainer: Trainer
     watcher: Watcher
 
-    def step(self, seed: int, epoch: int, step: int, steps: int, losses: Mapping[str, float]) -> None:
-        self.watcher.step(seed, epoch, step, steps, losses)
+    def step(self, moment: Moment) -> None:
+        self.watcher.step(moment)
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         self.folder.write_history(self.before + self.trainer.at.history)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from mimstocr.config import Config
 from mimstocr.errors import ConfigError, RunError, TrainingError
 from mimstocr.training.checkpoint import load_checkpoint, part
 from mimstocr.training.interrupt import Stop
-from mimstocr.training.loop import Trainer
+from mimstocr.training.loop import Moment, Trainer
 from mimstocr.training.prepare import Prepared, prepare
 from mimstocr.workflow import Quiet, fresh_model, make_setting
 
@@ -33,8 +33,8 @@ class StopAt(Quiet):
     def __init__(self, stop: Stop, epoch: int, step: int) -> None:
         self.stop, self.at = stop, (epoch, step)
 
-    def step(self, seed: int, epoch: int, step: int, steps: int, losses: Mapping[str, float]) -> None:
-        if (epoch, step) == self.at:
+    def step(self, moment: Moment) -> None:
+        if (moment.epoch, moment.step) == self.at:
             self.stop.asked = True
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from mimstocr.config import Config
-from mimstocr.training.loop import Watcher
+from mimstocr.training.loop import Moment, Watcher
 
 
 @contextmanager
@@ -21,7 +20,7 @@ def progress(console: Console, config: Config) -> Iterator[Watcher]:
     bars = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
-        TextColumn("{task.fields[losses]}", style="dim"),
+        TextColumn("{task.fields[told]}", style="dim"),
         TextColumn("at most"),
         TimeRemainingColumn(elapsed_when_finished=True, compact=True),
         console=console,
@@ -39,18 +38,18 @@ class _Display:
         self.config = config
         self.bar: dict[int, TaskID] = {}
         self.learned = list(config.learned())
-        self.started = time.monotonic()
 
-    def step(self, seed: int, epoch: int, step: int, steps: int, losses: Mapping[str, float]) -> None:
+    def step(self, moment: Moment) -> None:
         """Move the bar: it is full after the last epoch there may be; early stopping ends sooner."""
         epochs = self.config.training.max_epochs
-        if seed not in self.bar:
-            self.bar[seed] = self.bars.add_task("", total=epochs * steps, losses="")
+        if moment.seed not in self.bar:
+            self.bar[moment.seed] = self.bars.add_task("", total=epochs * moment.steps, told="")
+        told = [f"{name} {value:.4f}" for name, value in moment.losses.items()]
         self.bars.update(
-            self.bar[seed],
-            completed=(epoch - 1) * steps + step,
-            description=f"seed {seed} epoch {epoch}/{epochs} step {step}/{steps}",
-            losses=" ".join(f"{name} {value:.4f}" for name, value in losses.items()),
+            self.bar[moment.seed],
+            completed=(moment.epoch - 1) * moment.steps + moment.step,
+            description=f"seed {moment.seed} epoch {moment.epoch}/{epochs} step {moment.step}/{moment.steps}",
+            told="  ".join(told + _balancing(moment.telemetry)),
         )
 
     def epoch(self, row: Mapping[str, Any]) -> None:
@@ -58,12 +57,19 @@ class _Display:
         parts = [f"seed {row['seed']} epoch {row['epoch']:>3}"]
         parts += [f"{name} {row['train'][name]:.4f}/{row['valid'][name]:.4f}" for name in self.learned]
         parts.append(f"valid IC {_number(row['ic'])} RankIC {_number(row['rank_ic'])}")
-        if "beta" in row:
-            parts.append("beta " + " ".join(f"{value:.3f}" for value in row["beta"]))
-        if "decay" in row:
-            parts.append(f"decay {row['decay'][0]:.2e}")
+        parts += _balancing(row)
         parts.append(f"{row['seconds']:.1f} s{'  best' if row['best'] else ''}")
         self.console.print("  ".join(parts), highlight=False, soft_wrap=True)
+
+
+def _balancing(told: Mapping[str, Any]) -> list[str]:
+    """beta and decay, of a balancer that has them."""
+    parts = []
+    if "beta" in told:
+        parts.append("beta " + " ".join(f"{value:.3f}" for value in told["beta"]))
+    if "decay" in told:
+        parts.append(f"decay {told['decay'][0]:.2e}")
+    return parts
 
 
 def _number(value: float | None) -> str:

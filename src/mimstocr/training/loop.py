@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import torch
 from torch import Tensor
@@ -33,11 +33,25 @@ LOOK_SECONDS = 0.25
 """Time between looks at the losses of an epoch, each of which waits for the device."""
 
 
+class Moment(NamedTuple):
+    """Where training stands within an epoch."""
+
+    seed: int
+    epoch: int
+    """From 1, as `step` is."""
+    step: int
+    steps: int
+    losses: dict[str, float]
+    """Mean training loss of each task in the epoch so far."""
+    telemetry: Mapping[str, list[float]]
+    """What the balancer tells of the epoch, such as beta and decay."""
+
+
 class Watcher(Protocol):
     """Is told how training goes."""
 
-    def step(self, seed: int, epoch: int, step: int, steps: int, losses: Mapping[str, float]) -> None:
-        """After a step of an epoch (both from 1): the mean losses of the epoch so far."""
+    def step(self, moment: Moment) -> None:
+        """A few times a second, after a step."""
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """After an epoch: its line of the history."""
@@ -153,7 +167,8 @@ class Trainer:
             due = bool(stop) or now - saved > self.setting.training.checkpoint_seconds
             if due or now - looked > LOOK_SECONDS or number + 1 == len(batches):
                 looked = now
-                watcher.step(self.seed, self.at.epoch, number + 1, len(batches), self._losses_so_far(batches))
+                losses = self._losses_so_far(batches)
+                watcher.step(Moment(self.seed, self.at.epoch, number + 1, len(batches), losses, telemetry))
             if due:
                 self.at.seconds = time.perf_counter() - started
                 self.save()
