@@ -87,8 +87,10 @@ class Position:
     """Where training stands."""
 
     epoch: int = 1
-    losses: list[Tensor] = field(default_factory=list)
-    """Task losses (K,) of each step of the current epoch so far."""
+    done: int = 0
+    """Steps of the current epoch that are done."""
+    losses: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    """Task losses (steps, K) of the current epoch, zeros where a step is still to come."""
     seconds: float = 0.0
     """Time spent in the current epoch before the last stop."""
     best: float = math.nan
@@ -135,7 +137,7 @@ class Trainer:
             self.at.finished = self.at.epoch >= training.max_epochs or stale >= training.patience
             if not self.at.finished:
                 self.at.epoch += 1
-            self.at.losses, self.at.seconds = [], 0.0
+            self.at.done, self.at.seconds = 0, 0.0
             self.save()
             watcher.epoch(self.at.history[-1])
         return True
@@ -158,10 +160,12 @@ class Trainer:
             self.optimizer.param_groups[0]["weight_decay"] = decay
         telemetry = self.setting.balancer.telemetry(self.balance)
         batches = self.order()
-        if not self.at.losses:  # dropout too depends on seed and epoch alone; within an epoch the checkpoint has it
+        if self.at.done == 0:
+            self.at.losses = torch.zeros(len(batches), len(self.setting.tasks), device=self.setting.device)
+            # dropout too depends on seed and epoch alone; within an epoch the checkpoint has it
             torch.manual_seed(self._epoch_seed())
         self.model.train()
-        for number in range(len(self.at.losses), len(batches)):
+        for number in range(self.at.done, len(batches)):
             self._step(batches[number])
             now = time.monotonic()
             due = bool(stop) or now - saved > self.setting.training.checkpoint_seconds
@@ -185,14 +189,15 @@ class Trainer:
         losses = mean_over_days(*daily_losses(setting.tasks, outputs, batch))
         if setting.device.type == "cpu" and not losses.isfinite().all():  # a GPU is not made to wait at every step
             suspects = [("windows", batch.x), *self.model.named_parameters(), *outputs.items()]
-            self._refuse(losses, days, len(self.at.losses) + 1, suspects)
+            self._refuse(losses, days, self.at.done + 1, suspects)
         self.balance = backward(self.model, losses, setting.balancer, self.balance)
         self.optimizer.step()
-        self.at.losses.append(losses.detach())
+        self.at.losses[self.at.done] = losses.detach()
+        self.at.done += 1
 
     def _losses_so_far(self, batches: list[list[int]]) -> dict[str, float]:
         """Mean losses of the epoch; TrainingError names the first day and task whose loss is not finite."""
-        losses = torch.stack(self.at.losses).double().cpu()
+        losses = self.at.losses[: self.at.done].double().cpu()
         bad = (~losses.isfinite().all(dim=1)).nonzero()
         if len(bad):
             number = int(bad[0])
@@ -210,7 +215,7 @@ class Trainer:
 
     def _close_epoch(self, started: float, telemetry: Mapping[str, list[float]]) -> None:
         setting = self.setting
-        train = torch.stack(self.at.losses).double().cpu().mean(dim=0)
+        train = self.at.losses.double().cpu().mean(dim=0)
         predicted = predict(self.model, setting.tasks, setting.batches, setting.valid_days, setting.n_symbols)
         indicator = predicted.losses
         if setting.indicator_days is not None:
@@ -248,6 +253,7 @@ class Trainer:
             "features": list(self.setting.features),
             "seed": self.seed,
             "epoch": self.at.epoch,
+            "done": self.at.done,
             "seconds": self.at.seconds,
             "best": None if math.isnan(self.at.best) else self.at.best,
             "best_epoch": self.at.best_epoch,
@@ -264,8 +270,7 @@ class Trainer:
         tensors["random.cpu"] = torch.get_rng_state()
         if self.setting.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.setting.device)
-        if self.at.losses:
-            tensors["losses"] = torch.stack(self.at.losses)
+        tensors["losses"] = self.at.losses
         save_checkpoint(self.last, tensors, self._header())
 
     def resume(self) -> None:
@@ -281,7 +286,8 @@ class Trainer:
             torch.cuda.set_rng_state(tensors["random.cuda"].cpu(), self.setting.device)
         self.at = Position(
             epoch=header["epoch"],
-            losses=list(tensors["losses"]) if "losses" in tensors else [],
+            done=header["done"],
+            losses=tensors["losses"],
             seconds=header["seconds"],
             best=math.nan if header["best"] is None else header["best"],
             best_epoch=header["best_epoch"],
