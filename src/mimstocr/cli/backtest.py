@@ -24,6 +24,7 @@ def command(
     """Follow the strategy over a split: net, gross, the universe's mean and the index, over the same days."""
     from mimstocr.cli.tables import print_backtest
     from mimstocr.errors import ConfigError
+    from mimstocr.runs import RunFolder
     from mimstocr.workflow import run_backtest
 
     if output is not None and output.exists():
@@ -31,4 +32,8 @@ def command(
     result = run_backtest(run, k=k, cost=cost, delay=delay, split=split)
     if output is not None:
         result.table().write_csv(output)
-    print_backtest(Console(), result.metrics, f"{run.name}: {result.days[0]} to {result.days[-1]}", result.counts)
+    config = RunFolder.open(run).config()
+    filled = config.priced()[1].delay if delay is None else delay
+    terms = f"fills {filled} days after the score, cost {config.backtest.cost if cost is None else cost:.2%} each way"
+    title = f"{run.name}: {result.days[0]} to {result.days[-1]}, {terms}"
+    print_backtest(Console(), result.metrics, title, result.counts)

@@ -48,8 +48,9 @@ def print_summary(console: Console, result: RunResult) -> None:
     config = result.folder.config()
     print_evidence(console, _test(metrics), f"{config.name}: test")
     money = {name: metrics["backtest"][name] for name in ("net", "gross", "universe", "index")}
-    print_backtest(console, money, f"backtest, cost {config.backtest.cost:.2%}", metrics["backtest"]["counts"])
     delay = config.priced()[1].delay
+    terms = f"fills {delay} days after the score, cost {config.backtest.cost:.2%} each way"
+    print_backtest(console, money, f"backtest: {terms}", metrics["backtest"]["counts"])
     if delay == 0:
         console.print(
             "[yellow]delay 0:[/] the fills use the very close that the scores have seen, as the paper does; no one can "
