@@ -50,7 +50,7 @@ def test_elsewhere_there_is_a_line_an_epoch(small: Callable[..., Config]) -> Non
         watcher.step(Moment(0, 1, 1, 10, {"return": 0.5, "momentum": 0.25}, {}))
         watcher.epoch(ROW)
         watcher.epoch({key: value for key, value in ROW.items() if key not in ("beta", "decay")})
-    lines = out.getvalue().splitlines()
+    lines = [line for line in out.getvalue().splitlines() if line]
     assert len(lines) == 2
     assert "return 0.5000/0.6000" in lines[0]
     assert "valid IC +0.0120 RankIC -" in lines[0]
