@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 
 import mimstocr
 from mimstocr.balancing import BALANCERS
@@ -54,6 +55,20 @@ def test_commands_in_the_documents_exist() -> None:
     }
     assert named
     assert named <= known
+
+
+def test_options_in_the_documents_exist() -> None:
+    commands = typer.main.get_command(app).commands
+    seen = 0
+    for page in PAGES:
+        for name, rest in re.findall(r"mimstocr (\w+)([^`\n#]*)", page.read_text()):
+            if name not in commands:
+                continue
+            known = {option for parameter in commands[name].params for option in parameter.opts}
+            asked = [word for word in rest.split() if re.fullmatch(r"--?[a-z]+", word)]
+            assert set(asked) <= known, f"{page.name}: mimstocr {name}{rest}"
+            seen += len(asked)
+    assert seen > 8
 
 
 def test_settings_in_the_documents_exist() -> None:

@@ -249,6 +249,9 @@ def test_more_seeds_later_are_added(small: Make) -> None:
     assert both.folder.config().seeds == (1, 0)
     fresh = mimstocr.run(small(name="fresh", seeds=[1, 0]))
     assert fresh.metrics["mean"] == both.metrics["mean"]
+    with pytest.raises(RunError, match=r"seeds \[1\] would be lost"):
+        mimstocr.run(small(seeds=[0]), resume=True)
+    assert both.folder.config().seeds == (1, 0)
 
 
 def test_another_order_of_the_tasks_is_another_config(small: Make) -> None:

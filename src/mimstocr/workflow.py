@@ -96,8 +96,8 @@ def recommend(
     """The ranked list of a day, by default the last day of the data: date, rank, symbol, score, task outputs.
 
     The source is read anew, so that a run trained once gives tomorrow's list every evening; `source` is another
-    address with the same fields. Raises RunError when the run has not finished, DataError when the day is not a
-    trading day of the data or has no stock that can be scored.
+    address with the same fields, read with the run's data settings but for their end. Raises RunError when the run
+    has not finished, DataError when the day is not a trading day of the data or has no stock that can be scored.
     """
     folder = RunFolder.open(path)
     config = folder.config()
@@ -242,6 +242,11 @@ def _check_same(saved: Config, asked: Config, folder: RunFolder) -> None:
         raise RunError(
             f"{folder.path} was made with another config ({account}); resume it with its own config.yaml, or choose "
             "another name for the new run"
+        )
+    if dropped := sorted(set(saved.seeds) - set(asked.seeds)):
+        raise RunError(
+            f"{folder.path} has seeds {list(saved.seeds)}, asked for are {list(asked.seeds)}: seeds {dropped} would be "
+            "lost from its history; seeds can be added to a run, for fewer choose another name"
         )
 
 

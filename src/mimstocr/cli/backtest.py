@@ -11,7 +11,7 @@ from rich.console import Console
 
 def command(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    k: Annotated[int | None, typer.Option(min=1, help="Stocks held; default: as configured.")] = None,
+    k: Annotated[int | None, typer.Option("--k", "-k", min=1, help="Stocks held; default: as configured.")] = None,
     cost: Annotated[
         float | None, typer.Option(min=0, help="Fraction of the traded value, each way; default: as configured.")
     ] = None,

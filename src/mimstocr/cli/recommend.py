@@ -17,7 +17,7 @@ def command(
     ] = None,
     top: Annotated[int | None, typer.Option(min=1, help="Only the best so many.")] = None,
     source: Annotated[
-        str | None, typer.Option(help="Another address with the same fields, such as newer prices.")
+        str | None, typer.Option(help="Another address, read with the run's data settings, such as newer prices.")
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write CSV there instead.")] = None,
 ) -> None:
