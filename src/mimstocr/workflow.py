@@ -36,7 +36,7 @@ from mimstocr.training.prepare import Prepared, data_account, environment, prepa
 
 NOT_IDENTITY = ("name", "out", "seeds", "data", "evaluation", "backtest")
 """What a training does not depend on; the data are known by their fingerprint, wherever they lie."""
-NOT_IDENTITY_TRAINING = ("max_epochs", "patience", "device", "threads", "checkpoint_seconds")
+NOT_IDENTITY_TRAINING = ("max_epochs", "patience", "device", "threads", "test_curve", "checkpoint_seconds")
 
 
 class Quiet:
@@ -197,6 +197,7 @@ def make_setting(prepared: Prepared) -> Setting:
         train_days=prepared.train_days,
         valid_days=prepared.valid_days,
         indicator_days=prepared.indicator_days,
+        curve_days=prepared.test_days[:: config.training.test_curve] if config.training.test_curve else [],
         figures=lambda predicted: _figures(prepared, predicted),
         device=prepared.device,
         identity={**_identity(config), "data": fingerprint(prepared.panel)},

@@ -17,6 +17,7 @@ from mimstocr.errors import ConfigError, RunError, TrainingError
 from mimstocr.training.checkpoint import load_checkpoint, part
 from mimstocr.training.interrupt import Stop
 from mimstocr.training.loop import Moment, Trainer
+from mimstocr.training.predict import predict
 from mimstocr.training.prepare import Prepared, prepare
 from mimstocr.workflow import Quiet, fresh_model, make_setting
 
@@ -219,3 +220,19 @@ def test_history_is_plain_json(small: Make, tmp_path: Path) -> None:
     assert row["train"].keys() == row["valid"].keys() == {"return", "momentum"}
     assert len(row["beta"]) == 2
     assert len(row["decay"]) == 1
+
+
+def test_the_test_curve_changes_nothing_else(small: Make, tmp_path: Path) -> None:
+    settings = {"learning_rate": 0.01, "max_epochs": 2, "device": "cpu"}
+    plain = trainer(prepare(small(training=settings)), tmp_path / "plain")
+    assert plain.fit(Quiet(), Stop())
+    prepared = prepare(small(training={**settings, "test_curve": 2}))
+    curved = trainer(prepared, tmp_path / "curved")
+    assert curved.fit(Quiet(), Stop())
+    lines = without_time(curved.at.history)
+    seen = [line.pop("test") for line in lines]
+    assert lines == without_time(plain.at.history)
+    every_second = predict(
+        curved.model, prepared.learned, prepared.batches, prepared.test_days[::2], prepared.panel.sizes["symbol"]
+    )
+    assert list(seen[-1].values()) == every_second.losses.tolist()

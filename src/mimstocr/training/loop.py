@@ -71,6 +71,8 @@ class Setting:
     valid_days: Sequence[int]
     indicator_days: Sequence[int] | None
     """Days the balancer's indicator is measured on; none: the validation days."""
+    curve_days: Sequence[int]
+    """Test days whose losses are recorded each epoch, for the eye alone; none: nothing is recorded."""
     figures: Callable[[Predicted], dict[str, float]]
     """The validation figures of predictions for `valid_days`: at least ic and rank_ic."""
     device: torch.device
@@ -234,6 +236,9 @@ class Trainer:
         }
         if setting.indicator_days is not None:
             row["indicator"] = dict(zip(names, indicator.tolist(), strict=True))
+        if setting.curve_days:
+            seen = predict(self.model, setting.tasks, setting.batches, setting.curve_days, setting.n_symbols)
+            row["test"] = dict(zip(names, seen.losses.tolist(), strict=True))
         value = _monitored(row, setting.training.monitor)
         row["best"] = math.isnan(self.at.best) or self._sign * (value - self.at.best) > 0
         row["seconds"] = time.perf_counter() - started

@@ -41,6 +41,7 @@ class Prepared:
     """Days that train, those held out for the balancer's indicator left out."""
     valid_days: list[int]
     indicator_days: list[int] | None
+    test_days: list[int]
     device: torch.device
     notes: list[str]
 
@@ -96,6 +97,7 @@ def prepare(config: Config) -> Prepared:
         train_days=train,
         valid_days=usable_days["valid"],
         indicator_days=held_out,
+        test_days=usable_days["test"],
         device=device,
         notes=_notes(panel, fitted, train, rows),
     )

@@ -29,6 +29,9 @@ class TrainingSettings(Settings):
     """Where to compute: cpu, cuda, cuda:N, or auto (CUDA where there is one)."""
     threads: Annotated[int, Field(ge=1)] = 1
     """Torch threads; more than one rarely helps a model of this size, run seeds side by side instead."""
+    test_curve: Annotated[int, Field(ge=0)] = 0
+    """Every n-th test day enters the test losses that each epoch's line of the history then has, for curves to
+    look at; it chooses nothing. 0: none."""
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Longest time between checkpoints within an epoch; one is also written at every epoch's end and stop."""
 
