@@ -51,7 +51,7 @@ def bare(prepared: Prepared, model: Model, n_train: int) -> float:
         batch = prepared.batches([day])
         known = {name: labelled(task, batch, name) for name, task in tasks.items()}
         started = time.perf_counter()
-        outputs = model(batch.x, batch.valid)
+        outputs = model(batch.x, batch.valid, batch.facts)
         simple = [outputs[name].sum(-1) if tasks[name].levels else outputs[name] for name in known]
         shared = list(model.shared.parameters())
         if prepared.config.balancer.reads == "gradients":
@@ -66,7 +66,7 @@ def bare(prepared: Prepared, model: Model, n_train: int) -> float:
         for at in range(0, len(prepared.valid_days), per_pass):
             batch = prepared.batches(prepared.valid_days[at : at + per_pass])
             started = time.perf_counter()
-            model(batch.x, batch.valid)
+            model(batch.x, batch.valid, batch.facts)
             total += time.perf_counter() - started
     model.train()
     return total

@@ -13,9 +13,11 @@ import polars as pl
 import torch
 import xarray as xr
 
+from mimstocr.backbones import Inputs
 from mimstocr.backtest import BacktestResult, backtest
 from mimstocr.config import Config, differences, write_yaml
 from mimstocr.data import load_panel
+from mimstocr.data.facts import gather_facts
 from mimstocr.data.inspect import inspect_panel
 from mimstocr.data.panel import Panel, days_of, fingerprint, usable
 from mimstocr.errors import DataError, RunError
@@ -202,17 +204,19 @@ def make_setting(prepared: Prepared) -> Setting:
         device=prepared.device,
         identity={**_identity(config), "data": fingerprint(prepared.panel)},
         features=prepared.fitted.names,
+        concepts=prepared.concepts,
         constants={name: torch.from_numpy(value) for name, value in prepared.fitted.constants().items()},
     )
 
 
 def fresh_model(prepared: Prepared, seed: int) -> Model:
     """The untrained model of a seed."""
-    return _fresh(prepared.config, prepared.fitted, seed)
+    return _fresh(prepared.config, prepared.fitted, prepared.concepts, seed)
 
 
-def _fresh(config: Config, fitted: Fitted, seed: int) -> Model:
-    return seeded_model(seed, config.backbone, config.sharing, config.learned(), len(fitted.names), fitted.window)
+def _fresh(config: Config, fitted: Fitted, concepts: Sequence[str], seed: int) -> Model:
+    inputs = Inputs(len(fitted.names), fitted.window, len(concepts))
+    return seeded_model(seed, config.backbone, config.sharing, config.learned(), inputs)
 
 
 def _figures(prepared: Prepared, predicted: Predicted) -> dict[str, float]:
@@ -268,10 +272,12 @@ def _predict(
     tensors, header = load_checkpoint(folder.checkpoints(seed) / "best.safetensors", torch.device("cpu"))
     constants = {name: tensor.numpy() for name, tensor in part(tensors, "features.").items()}
     fitted = config.features.restore(tuple(header["features"]), constants)
-    model = _fresh(config, fitted, seed)
+    concepts: list[str] = header.get("concepts", [])
+    model = _fresh(config, fitted, concepts, seed)
     model.load_state_dict(part(tensors, "model."))
     model.to(device)
-    batches = DayBatches(fitted.bind(panel, device), usable(panel), {}, device)
+    facts = gather_facts(config.backbone.reads, panel, concepts)
+    batches = DayBatches(fitted.bind(panel, device), usable(panel), {}, device, facts)
     return predict(model, config.learned(), batches, days, panel.sizes["symbol"])
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from mimstocr.backbones import Inputs
 from mimstocr.backbones.recurrent import Gru
 from mimstocr.balancing.equal import EqualWeighting, SingleTask
 from mimstocr.errors import ConfigError
@@ -15,11 +16,11 @@ from mimstocr.training.objective import backward
 
 def test_equal_weighting_is_the_gradient_of_the_sum() -> None:
     tasks = {"day": Return(), "week": Return(horizon=5)}
-    model = seeded_model(0, Gru(hidden_size=3), Hard(), tasks, 2, 4)
+    model = seeded_model(0, Gru(hidden_size=3), Hard(), tasks, Inputs(2, 4))
     x, valid = torch.randn(2, 5, 4, 2), torch.ones(2, 5, dtype=torch.bool)
 
     def losses() -> torch.Tensor:
-        outputs = model(x, valid)
+        outputs = model(x, valid, {})
         return torch.stack([outputs["day"].square().mean(), 100 * (outputs["week"] - 1).square().mean()])
 
     backward(model, losses(), EqualWeighting(), {})

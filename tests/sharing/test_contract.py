@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from mimstocr.backbones import Inputs
 from mimstocr.backbones.recurrent import Gru
 from mimstocr.sharing import SHARINGS, Sharing
 
@@ -27,8 +28,8 @@ def batch() -> tuple[Tensor, Tensor]:
 def test_one_representation_a_task(sharing: Sharing, tasks: list[str]) -> None:
     x, valid = batch()
     torch.manual_seed(0)
-    module = sharing.build(BACKBONE, tasks, 3, 5).double()
-    states = module(x, valid)
+    module = sharing.build(BACKBONE, tasks, Inputs(3, 5)).double()
+    states = module(x, valid, {})
     assert len(states) == len(tasks)
     for state in states:
         assert state.shape == (2, 6, BACKBONE.width)
@@ -43,7 +44,7 @@ def test_junk_in_invalid_places_is_inert(sharing: Sharing) -> None:
     x, valid = batch()
     assert not valid.all()
     torch.manual_seed(0)
-    module = sharing.build(BACKBONE, ["return", "momentum"], 3, 5).double()
+    module = sharing.build(BACKBONE, ["return", "momentum"], Inputs(3, 5)).double()
     dirty = x.masked_fill(~valid[..., None, None], float("nan"))
-    for clean, found in zip(module(x, valid), module(dirty, valid), strict=True):
+    for clean, found in zip(module(x, valid, {}), module(dirty, valid, {}), strict=True):
         assert_close(found[valid], clean[valid])

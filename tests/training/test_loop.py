@@ -63,7 +63,7 @@ def test_equals_a_loop_written_out(small: Make, tmp_path: Path) -> None:
             losses: dict[str, list[torch.Tensor]] = {"return": [], "momentum": []}
             for i in order[at : at + 3]:
                 batch = prepared.batches([prepared.train_days[i]])
-                out = model(batch.x, batch.valid)
+                out = model(batch.x, batch.valid, batch.facts)
                 for name, task in prepared.learned.items():
                     known = ~batch.targets[name][0].isnan()
                     if known.any():

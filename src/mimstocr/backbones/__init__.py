@@ -1,5 +1,5 @@
 """How a window of one stock is read into one representation."""
 
-from mimstocr.backbones.base import BACKBONES, AnyBackbone, Backbone
+from mimstocr.backbones.base import BACKBONES, AnyBackbone, Backbone, Facts, Inputs
 
-__all__ = ["BACKBONES", "AnyBackbone", "Backbone"]
+__all__ = ["BACKBONES", "AnyBackbone", "Backbone", "Facts", "Inputs"]

@@ -3,21 +3,46 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from mimstocr.components import Component, Registry, component_field
 
+Facts = Mapping[str, Tensor]
+"""What is known of a batch's stocks besides their windows, by name (see `mimstocr.data.facts`):
+
+- concepts: bool [D, N, C], which of C concepts, such as industries, a stock belongs to;
+- market_value: float32 [D, N], above 0, in the source's currency; only ratios within a day mean something.
+
+What stands where `valid` is false means nothing.
+"""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Sizes of what a backbone is given."""
+
+    n_features: int
+    """F."""
+    window: int
+    """L."""
+    n_concepts: int = 0
+    """C; 0: there is no concept table, and no fact `concepts`."""
+
 
 class Backbone(Component):
-    """Settings that build a module: forward(x, valid), [D, N, L, F] and bool [D, N], to [D, N, width].
+    """Settings that build a module: forward(x, valid, facts), [D, N, L, F] and bool [D, N], to [D, N, width].
 
     Rows where `valid` is false come out as zeros and touch no other row; the order of the stocks never matters.
     """
 
     mixes_stocks: ClassVar[bool] = False
     """Whether a stock's representation depends on the other stocks of its day."""
+    reads: ClassVar[frozenset[str]] = frozenset()
+    """Names of the facts that `forward` looks at where they are there."""
 
     @property
     @abstractmethod
@@ -25,8 +50,8 @@ class Backbone(Component):
         """H, the size of a representation."""
 
     @abstractmethod
-    def build(self, n_features: int, window: int) -> nn.Module:
-        """A new module with fresh weights from torch's global generator."""
+    def build(self, inputs: Inputs) -> nn.Module:
+        """A new module with fresh weights from torch's global generator. Raises ConfigError without what it needs."""
 
 
 BACKBONES: Registry[type[Backbone]] = Registry("backbone", "mimstocr.backbones")

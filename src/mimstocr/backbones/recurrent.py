@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from mimstocr.backbones.base import BACKBONES, Backbone
+from mimstocr.backbones.base import BACKBONES, Backbone, Facts, Inputs
 
 
 class Recurrent(nn.Module):
@@ -17,7 +17,7 @@ class Recurrent(nn.Module):
         super().__init__()
         self.rnn = rnn
 
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+    def forward(self, x: Tensor, valid: Tensor, facts: Facts) -> Tensor:  # noqa: ARG002
         """[D, N, L, F] and bool [D, N] to [D, N, H]; invalid rows give zeros."""
         # time first is the layout that the kernels want; only valid rows are computed
         steps = x[valid].transpose(0, 1).contiguous()  # L, M, F
@@ -51,15 +51,15 @@ class _RecurrentSettings(Backbone):
 class Lstm(_RecurrentSettings):
     """LSTM over each stock's window, last hidden state (Hochreiter and Schmidhuber 1997; Qlib's LSTM)."""
 
-    def build(self, n_features: int, window: int) -> nn.Module:  # noqa: ARG002
+    def build(self, inputs: Inputs) -> nn.Module:
         """A fresh LSTM."""
-        return Recurrent(nn.LSTM(n_features, self.hidden_size, self.num_layers, dropout=self.dropout))
+        return Recurrent(nn.LSTM(inputs.n_features, self.hidden_size, self.num_layers, dropout=self.dropout))
 
 
 @BACKBONES.register("gru")
 class Gru(_RecurrentSettings):
     """GRU over each stock's window, last hidden state (Cho et al. 2014; Qlib's GRU)."""
 
-    def build(self, n_features: int, window: int) -> nn.Module:  # noqa: ARG002
+    def build(self, inputs: Inputs) -> nn.Module:
         """A fresh GRU."""
-        return Recurrent(nn.GRU(n_features, self.hidden_size, self.num_layers, dropout=self.dropout))
+        return Recurrent(nn.GRU(inputs.n_features, self.hidden_size, self.num_layers, dropout=self.dropout))

@@ -6,6 +6,7 @@ A Panel is an `xarray.Dataset` with dims (date, symbol); `values[t]` is what was
   the source has them. Prices are adjusted for splits and dividends. NaN means that nothing is known.
 - bool variables: `member`, in the universe that day; `tradable`, a price came about that day (methods: a
   suspended day arrives as a missing row or as a repeated price with volume 0, and is not tradable).
+- bool `concepts` (symbol, concept), where there is a concept table.
 - `benchmark` (date,), float32: the close of the index, where one was asked for.
 - attributes: `source`, `days_per_year`, `benchmark_name`, `dropped` (reason to number of rows) and `notes`
   (what a reader of results must know about this data).

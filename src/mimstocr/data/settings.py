@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -23,6 +24,9 @@ class DataSettings(Settings):
     """Last day to read; none: the last the source has."""
     benchmark: str | None = None
     """Symbol of the source's index for comparisons, such as SH000300; none: the universe's mean alone."""
+    concepts: Path | None = None
+    """A table of symbol,concept, such as industries, many to many, for backbones that use them (hist, rsr); none:
+    what the source itself has."""
     columns: dict[str, str] = Field(default_factory=dict)
     """For tables: our field to your column, such as {close: px_last}; the rest is recognised by name."""
     days_per_year: Annotated[int, Field(gt=0)] = 252

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from mimstocr.components import Registry, near
+from mimstocr.data.concepts import add_concepts, read_concepts
 from mimstocr.data.panel import Panel
 from mimstocr.data.settings import DataSettings
 from mimstocr.errors import DataError
@@ -23,7 +24,8 @@ SOURCES: Registry[Source] = Registry("source", "mimstocr.data.source")
 def load_panel(settings: DataSettings) -> Panel:
     """The Panel at `settings.source`.
 
-    Raises DataError when the address has no scheme, or the source refuses; ConfigError on an unknown scheme.
+    With its concepts, where `settings.concepts` names a table. Raises DataError when the address has no scheme, or
+    the source or the table is refused; ConfigError on an unknown scheme.
     """
     scheme, colon, place = settings.source.partition(":")
     if not colon or not place:
@@ -31,4 +33,7 @@ def load_panel(settings: DataSettings) -> Panel:
             f"expected an address scheme:place, got {settings.source!r}; "
             f"for a folder in Qlib's format write qlib:{settings.source}; {near(scheme, SOURCES.names())}"
         )
-    return SOURCES.get(scheme)(place, settings)
+    panel = SOURCES.get(scheme)(place, settings)
+    if settings.concepts is None:
+        return panel
+    return add_concepts(panel, read_concepts(settings.concepts.expanduser()), f"concept table {settings.concepts}")

@@ -8,15 +8,15 @@ from typing import Annotated
 
 from torch import nn
 
-from mimstocr.backbones import Backbone
+from mimstocr.backbones import Backbone, Inputs
 from mimstocr.components import Component, Registry, component_field
 
 
 class Sharing(Component):
-    """Settings that build a module: forward(x, valid) gives one [D, N, width] a task, in the order of the tasks."""
+    """Settings that build a module: forward(x, valid, facts) gives one [D, N, width] a task, in the tasks' order."""
 
     @abstractmethod
-    def build(self, backbone: Backbone, tasks: Sequence[str], n_features: int, window: int) -> nn.Module:
+    def build(self, backbone: Backbone, tasks: Sequence[str], inputs: Inputs) -> nn.Module:
         """A new module around fresh backbones."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mimstocr.backbones import Backbone
+from mimstocr.backbones import Backbone, Facts, Inputs
 from mimstocr.sharing.base import SHARINGS, Sharing
 
 
@@ -18,15 +18,15 @@ class HardModule(nn.Module):
         self.backbone = backbone
         self.n_tasks = n_tasks
 
-    def forward(self, x: Tensor, valid: Tensor) -> list[Tensor]:
+    def forward(self, x: Tensor, valid: Tensor, facts: Facts) -> list[Tensor]:
         """[D, N, L, F] to the same [D, N, H] for every task."""
-        return [self.backbone(x, valid)] * self.n_tasks
+        return [self.backbone(x, valid, facts)] * self.n_tasks
 
 
 @SHARINGS.register("hard")
 class Hard(Sharing):
     """One backbone shared by all tasks, linear heads on top (Caruana 1997; MiM-StocR)."""
 
-    def build(self, backbone: Backbone, tasks: Sequence[str], n_features: int, window: int) -> nn.Module:
+    def build(self, backbone: Backbone, tasks: Sequence[str], inputs: Inputs) -> nn.Module:
         """A fresh shared backbone."""
-        return HardModule(backbone.build(n_features, window), len(tasks))
+        return HardModule(backbone.build(inputs), len(tasks))

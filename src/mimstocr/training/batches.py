@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mimstocr.data.facts import Fact
 from mimstocr.data.panel import Matrix
 from mimstocr.features import WindowMaker
 
@@ -26,6 +27,8 @@ class DayBatch:
     """[D, N] bool: false is padding."""
     x: Tensor
     """[D, N, L, F] windows."""
+    facts: dict[str, Tensor]
+    """What else is known of the stocks, [D, N, ...]; see `mimstocr.backbones.Facts`."""
     targets: dict[str, Tensor]
     """Task to [D, N] float32, NaN where there is no label."""
 
@@ -34,6 +37,7 @@ class DayBatches:
     """Makes batches of one panel's days on one device.
 
     rows: (days, symbols) bool, the cross-sections. targets: task to (days, symbols), NaN where there is none.
+    facts: what the backbone reads of the stocks besides their windows.
     """
 
     def __init__(
@@ -42,10 +46,12 @@ class DayBatches:
         rows: NDArray[np.bool_],
         targets: Mapping[str, Matrix],
         device: torch.device,
+        facts: Mapping[str, Fact] | None = None,
     ) -> None:
         self._windows = windows
         self._members = [torch.from_numpy(np.flatnonzero(row)).to(device) for row in rows]
         self._targets = {name: torch.from_numpy(np.ascontiguousarray(t)).to(device) for name, t in targets.items()}
+        self._facts = {name: (torch.from_numpy(f.values).to(device), f.daily) for name, f in (facts or {}).items()}
         self._device = device
 
     def size(self, day: int) -> int:
@@ -64,5 +70,9 @@ class DayBatches:
             symbols=symbols,
             valid=valid,
             x=self._windows(at, symbols),
+            facts={
+                name: values[at[:, None], symbols] if daily else values[symbols]
+                for name, (values, daily) in self._facts.items()
+            },
             targets={name: target[at[:, None], symbols] for name, target in self._targets.items()},
         )

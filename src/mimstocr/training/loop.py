@@ -80,6 +80,8 @@ class Setting:
     """What a checkpoint must share with this training to go on from it."""
     features: Sequence[str]
     """Names of the fitted features, which a checkpoint carries."""
+    concepts: Sequence[str]
+    """The concepts that the backbone reads, which a checkpoint carries."""
     constants: Mapping[str, Tensor]
     """Fitted constants of the features, which a checkpoint carries."""
 
@@ -187,7 +189,7 @@ class Trainer:
     def _step(self, days: list[int]) -> None:
         setting = self.setting
         batch = setting.batches(days)
-        outputs = self.model(batch.x, batch.valid)
+        outputs = self.model(batch.x, batch.valid, batch.facts)
         losses = mean_over_days(*daily_losses(setting.tasks, outputs, batch))
         if setting.device.type == "cpu" and not losses.isfinite().all():  # a GPU is not made to wait at every step
             suspects = [("windows", batch.x), *self.model.named_parameters(), *outputs.items()]
@@ -256,6 +258,7 @@ class Trainer:
         return {
             "identity": dict(self.setting.identity),
             "features": list(self.setting.features),
+            "concepts": list(self.setting.concepts),
             "seed": self.seed,
             "epoch": self.at.epoch,
             "done": self.at.done,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mimstocr.backbones import Backbone
+from mimstocr.backbones import Backbone, Facts, Inputs
 from mimstocr.sharing import Sharing
 from mimstocr.tasks import Task
 
@@ -15,28 +15,24 @@ from mimstocr.tasks import Task
 class Model(nn.Module):
     """Windows to one output a task.
 
-    `forward(x, valid)`: x [D, N, L, F], valid bool [D, N]; gives task name to [D, N] for a task of real values,
+    `forward(x, valid, facts)`: x [D, N, L, F], valid bool [D, N]; gives task name to [D, N] for a task of real values,
     [D, N, levels] for one of levels. What comes out where `valid` is false means nothing.
     """
 
-    def __init__(
-        self, backbone: Backbone, sharing: Sharing, tasks: Mapping[str, Task], n_features: int, window: int
-    ) -> None:
+    def __init__(self, backbone: Backbone, sharing: Sharing, tasks: Mapping[str, Task], inputs: Inputs) -> None:
         super().__init__()
-        self.shared = sharing.build(backbone, list(tasks), n_features, window)
+        self.shared = sharing.build(backbone, list(tasks), inputs)
         self.heads = nn.ModuleDict({name: nn.Linear(backbone.width, task.width) for name, task in tasks.items()})
 
-    def forward(self, x: Tensor, valid: Tensor) -> dict[str, Tensor]:
+    def forward(self, x: Tensor, valid: Tensor, facts: Facts) -> dict[str, Tensor]:
         """The outputs of all tasks."""
         return {
             name: head(state).squeeze(-1)
-            for (name, head), state in zip(self.heads.items(), self.shared(x, valid), strict=True)
+            for (name, head), state in zip(self.heads.items(), self.shared(x, valid, facts), strict=True)
         }
 
 
-def seeded_model(
-    seed: int, backbone: Backbone, sharing: Sharing, tasks: Mapping[str, Task], n_features: int, window: int
-) -> Model:
+def seeded_model(seed: int, backbone: Backbone, sharing: Sharing, tasks: Mapping[str, Task], inputs: Inputs) -> Model:
     """A fresh model whose weights depend on the seed alone; on the CPU. Seeds torch's global generator."""
     torch.manual_seed(seed)
-    return Model(backbone, sharing, tasks, n_features, window)
+    return Model(backbone, sharing, tasks, inputs)

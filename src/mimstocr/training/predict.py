@@ -47,7 +47,7 @@ def predict(
     done = 0
     for chunk in _chunks(days, batches):
         batch = batches(chunk)
-        out = model(batch.x, batch.valid)
+        out = model(batch.x, batch.valid, batch.facts)
         if batch.targets:
             losses, present = daily_losses(tasks, out, batch)
             totals += losses.where(present, 0.0).sum(dim=1).cpu().double()

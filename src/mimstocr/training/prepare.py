@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from mimstocr.config import Config
 from mimstocr.data import load_panel
+from mimstocr.data.concepts import concept_names
+from mimstocr.data.facts import Fact, gather_facts
 from mimstocr.data.panel import Days, Matrix, Panel, days_of, fingerprint, symbols_of, usable
 from mimstocr.data.splits import Splits, resolve_splits
 from mimstocr.errors import ConfigError, DataError
@@ -32,6 +34,8 @@ class Prepared:
     rows: NDArray[np.bool_]
     """(days, symbols): the cross-sections."""
     fitted: Fitted
+    concepts: list[str]
+    """The concepts that the backbone reads."""
     learned: dict[str, Task]
     labels: dict[str, Matrix]
     """Every configured task to (days, symbols) raw labels, NaN outside the labelled days of the splits: a label
@@ -65,6 +69,7 @@ def prepare(config: Config) -> Prepared:
     labelled = np.zeros(len(days), dtype=bool)
     for split in (splits.train, splits.valid, splits.test):
         labelled[split.labelled] = True
+    facts = gather_facts(config.backbone.reads, panel)
     labels = {
         name: np.where(labelled[:, None] & rows, task.labels(panel), np.float32(np.nan))
         for name, task in config.settled_tasks().items()
@@ -93,13 +98,14 @@ def prepare(config: Config) -> Prepared:
         fitted=fitted,
         learned=learned,
         labels=labels,
-        batches=DayBatches(fitted.bind(panel, device), rows, targets, device),
+        batches=DayBatches(fitted.bind(panel, device), rows, targets, device, facts),
         train_days=train,
         valid_days=usable_days["valid"],
         indicator_days=held_out,
         test_days=usable_days["test"],
         device=device,
-        notes=_notes(panel, fitted, train, rows),
+        concepts=concept_names(panel) if "concepts" in facts else [],
+        notes=_notes(config, panel, fitted, train, rows, facts),
     )
 
 
@@ -211,8 +217,19 @@ def _hold_out(days: list[int], share: float, reach: int) -> tuple[list[int], lis
     return kept, days[at:]
 
 
-def _notes(panel: Panel, fitted: Fitted, train: list[int], rows: NDArray[np.bool_]) -> list[str]:
-    notes = [*panel.attrs["notes"]]
+def _notes(
+    config: Config,
+    panel: Panel,
+    fitted: Fitted,
+    train: list[int],
+    rows: NDArray[np.bool_],
+    facts: Mapping[str, Fact],
+) -> list[str]:
+    notes = [*panel.attrs["notes"], *(note for fact in facts.values() for note in fact.notes)]
+    if "concepts" in config.backbone.reads and "concepts" not in facts:
+        notes.append(
+            f"no concept table (data.concepts): {config.backbone.kind} runs without the part that reads concepts"
+        )
     if train[0] < fitted.window - 1:
         short = sum(1 for day in train if day < fitted.window - 1)
         notes.append(

@@ -34,7 +34,7 @@ def load(name, **options):
 @needs_us_large
 def test_us_large_is_what_its_notes_say():
     panel = load("us-large")
-    assert panel.sizes == {"date": 3926, "symbol": 29}
+    assert panel.sizes == {"date": 3926, "symbol": 29, "concept": 8}
     assert "AAPL" in symbols_of(panel)
     first_row = [panel[name].sel(symbol="AA").values[0] for name in ("open", "high", "low", "close", "volume")]
     np.testing.assert_array_equal(
@@ -70,7 +70,7 @@ def test_sp500_is_what_its_notes_say():
 @needs_us_large
 def test_a_sample_is_cut_and_compared_like_any_source():
     panel = load("us-large", start=date(1999, 1, 1), end=date(1999, 12, 31), benchmark="GE")
-    assert panel.sizes == {"date": 252, "symbol": 24}
+    assert panel.sizes == {"date": 252, "symbol": 24, "concept": 8}
     assert panel.attrs["benchmark_name"] == "GE"
     assert "4 symbols have no price on these days and are left out: GOOG, MET, NYX, ZMH" in panel.attrs["notes"]
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import polars as pl
 
 from mimstocr.components import near
+from mimstocr.data.concepts import add_concepts
 from mimstocr.data.panel import Panel
 from mimstocr.data.settings import DataSettings
 from mimstocr.data.source.csv import CSV
@@ -32,6 +33,17 @@ US_LARGE_NOTES = (
     "points on average where they overlap (AIG 39), which looks like short-term reversal that nobody can trade",
     "five stocks start late: EBAY 1998, MET 2000, ZMH 2001, GOOG 2004, NYX 2006; VRSN starts on 1998-01-30",
 )
+US_LARGE_SECTORS = {
+    "technology": "AAPL CSCO HPQ IBM JBL VRSN",
+    "internet": "AMZN EBAY GOOG YHOO",
+    "health care": "ABC AMGN ESRX ZMH",
+    "financials": "AIG JPM MET NYX USB",
+    "industrials": "AA BWA EMR GE",
+    "energy": "HAL HP",
+    "utilities": "D GAS PCG",
+    "staples": "COST",
+}
+"""Rough sectors by what the companies did in 2010, so that backbones that read concepts can be tried."""
 SP500_NOTES = (
     "sample sp500: adjusted close and volume of 503 US stocks, 2006-08-31 to 2021-10-14; no open, high or low",
     "strongly survivorship-biased: the index's members of October 2021 looked back at, 423 of them in 2006, none "
@@ -50,7 +62,12 @@ def load(place: str, settings: DataSettings) -> Panel:
         raise ConfigError(f"data.source: unknown sample {place!r}; {near(place, SAMPLES)}")
     if settings.columns:
         raise ConfigError("data.columns is for your own tables; leave it out with a sample")
-    return panel_of(SAMPLES[place](settings), settings, settings.source)
+    panel = panel_of(SAMPLES[place](settings), settings, settings.source)
+    if place == "us-large" and settings.concepts is None:
+        sectors = [(symbol, sector) for sector, symbols in US_LARGE_SECTORS.items() for symbol in symbols.split()]
+        table = pl.DataFrame(sectors, schema=["symbol", "concept"], orient="row")
+        panel = add_concepts(panel, table, "the sample's sectors")
+    return panel
 
 
 def _us_large(settings: DataSettings) -> Grid:

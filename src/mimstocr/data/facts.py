@@ -1,0 +1,99 @@
+"""What is known of the stocks besides their windows: their concepts and their market value."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimstocr.data.concepts import concept_names
+from mimstocr.data.panel import Matrix, Panel, few, usable
+from mimstocr.errors import DataError
+
+DOLLAR_DAYS = 20
+"""Days whose mean dollar volume stands for the market value where a source has none."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One fact of every symbol of a panel."""
+
+    values: NDArray[Any]
+    """(symbols, ...), or (days, symbols) where `daily`."""
+    daily: bool
+    notes: list[str] = field(default_factory=list)
+    """What a reader of results must know of it."""
+
+
+def gather_facts(names: Collection[str], panel: Panel, concepts: Sequence[str] | None = None) -> dict[str, Fact]:
+    """The facts of a panel that a backbone reads, without those that the panel has not.
+
+    concepts: the concepts that a model has learned, in its order; none: those of the panel. Raises DataError when
+    the panel's differ from them.
+    """
+    facts = {}
+    if "concepts" in names and (concepts or (concepts is None and concept_names(panel))):
+        facts["concepts"] = Fact(_concepts(panel, concepts), daily=False)
+    if "market_value" in names:
+        facts["market_value"] = market_value(panel)
+    return facts
+
+
+def market_value(panel: Panel) -> Fact:
+    """(days, symbols) float32, above 0: the source's market value, or what stands for it.
+
+    Without one in the source it is the mean dollar volume of the last 20 days that have one; without volume all
+    stocks weigh alike. A stock of the cross-section that has neither counts as the day's median.
+    """
+    if "market_value" in panel:
+        value, said = panel["market_value"].values, []
+    elif "volume" in panel:
+        value = _mean_of_last(panel["close"].values * panel["volume"].values, DOLLAR_DAYS)
+        said = [f"no market value in the source: stocks weigh by their {DOLLAR_DAYS}-day mean dollar volume"]
+    else:
+        value = np.ones(panel["close"].shape, dtype=np.float32)
+        said = ["no market value and no volume in the source: all stocks weigh alike"]
+    rows = usable(panel)
+    known = np.isfinite(value) & (value > 0)
+    missing = rows & ~known
+    if missing.any():
+        said.append(f"{int(missing.sum())} stock-days without a market value count as their day's median")
+        shown = np.where(rows & known, value, np.nan)
+        median = np.ones(len(value), dtype=np.float32)  # a day on which nobody's is known
+        some = (rows & known).any(axis=1)
+        median[some] = np.nanmedian(shown[some], axis=1)
+        value = np.where(missing, median[:, None], value)
+    return Fact(np.where(np.isfinite(value) & (value > 0), value, 1).astype(np.float32), daily=True, notes=said)
+
+
+def _concepts(panel: Panel, learned: Sequence[str] | None) -> NDArray[np.bool_]:
+    """(symbols, concepts)."""
+    names = concept_names(panel)
+    if learned is not None and (unknown := sorted(set(names) - set(learned))):
+        raise DataError(
+            f"the model has not learned {len(unknown)} concepts of the table ({few(unknown)}); give it the table that "
+            "it was trained with by data.concepts, or train anew"
+        )
+    table: NDArray[np.bool_] = panel["concepts"].values if names else np.zeros((panel.sizes["symbol"], 0), dtype=bool)
+    if learned is None:
+        return table
+    column = {name: i for i, name in enumerate(names)}
+    whole = np.zeros((len(table), len(learned)), dtype=bool)
+    for i, name in enumerate(learned):
+        if name in column:
+            whole[:, i] = table[:, column[name]]
+    return whole
+
+
+def _mean_of_last(values: Matrix, n: int) -> Matrix:
+    """(days, symbols) mean of the known values of the last n days; NaN without any."""
+    known = np.isfinite(values)
+    total = np.cumsum(np.where(known, values, 0), axis=0, dtype=np.float64)
+    count = np.cumsum(known, axis=0)
+    total[n:] -= total[:-n].copy()
+    count[n:] -= count[:-n].copy()
+    mean: Matrix = np.divide(total, count, out=np.full(values.shape, np.nan), where=count > 0).astype(np.float32)
+    return mean
