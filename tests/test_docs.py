@@ -16,6 +16,7 @@ from mimstocr.cli.main import app
 from mimstocr.components import Component
 from mimstocr.config import Config, load_config
 from mimstocr.overrides import apply_overrides
+from mimstocr.studies import load_study, shipped_studies
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -46,6 +47,33 @@ def test_the_balancer_in_the_architecture(small: Callable[..., Config], monkeypa
     assert issubclass(part, Component)
     result = mimstocr.run(small(balancer="main_only", training={"max_epochs": 1, "days_per_step": 8}))
     assert result.finished
+
+
+def test_the_study_in_the_documents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (text,) = blocks(ROOT / "docs/studies.md", "yaml")
+    (tmp_path / "wider.yaml").write_text(text)
+    assert [cell.name for cell in load_study(tmp_path / "wider.yaml").cells] == [
+        "EW / 64",
+        "EW / 128",
+        "CQB / 64",
+        "CQB / 128",
+    ]
+    if importlib.util.find_spec("fakestockdata") is None:
+        pytest.skip("the small forms use the prices of the extra samples")
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks(ROOT / "docs/studies.md", "python")
+    exec(compile(code, "studies.md", "exec"), {})
+    assert "1 of 1 runs finished" in capsys.readouterr().out
+
+
+def test_studies_in_the_documents_exist() -> None:
+    pages = "".join(page.read_text() for page in PAGES)
+    named = set(re.findall(r"mimstocr study ([a-z0-9-]+)", pages))
+    assert named
+    assert named <= shipped_studies().keys()
+    assert all(f"`{name}`" in pages for name in shipped_studies())
 
 
 def test_commands_in_the_documents_exist() -> None:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mimstocr.config import Config, load_config
     from mimstocr.data import DataSettings, Panel, load_panel, panel_from_frame
+    from mimstocr.studies.runner import run_study
+    from mimstocr.studies.show import show_study
+    from mimstocr.studies.study import load_study
     from mimstocr.workflow import RunResult, evaluate, recommend, run, run_backtest, write_report
 
 __version__ = version("mimstocr")
@@ -21,6 +24,9 @@ _HOMES = {
     "Panel": "mimstocr.data",
     "load_panel": "mimstocr.data",
     "panel_from_frame": "mimstocr.data",
+    "load_study": "mimstocr.studies.study",
+    "run_study": "mimstocr.studies.runner",
+    "show_study": "mimstocr.studies.show",
     "RunResult": "mimstocr.workflow",
     "evaluate": "mimstocr.workflow",
     "recommend": "mimstocr.workflow",
@@ -37,10 +43,13 @@ __all__ = [
     "evaluate",
     "load_config",
     "load_panel",
+    "load_study",
     "panel_from_frame",
     "recommend",
     "run",
     "run_backtest",
+    "run_study",
+    "show_study",
     "write_report",
 ]
 

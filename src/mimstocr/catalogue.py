@@ -12,6 +12,7 @@ from mimstocr.data import SOURCES
 from mimstocr.features import FEATURES
 from mimstocr.losses import LOSSES
 from mimstocr.sharing import SHARINGS
+from mimstocr.studies.exhibits import EXHIBITS
 from mimstocr.tasks import TASKS
 
 
@@ -26,4 +27,5 @@ def families() -> dict[str, Registry[Any]]:
         "sharing": SHARINGS,
         "balancers": BALANCERS,
         "strategies": STRATEGIES,
+        "exhibits": EXHIBITS,
     }

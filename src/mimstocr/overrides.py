@@ -11,23 +11,37 @@ from mimstocr.errors import ConfigError
 
 
 def apply_overrides(raw: Mapping[str, Any], overrides: Iterable[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """`raw` with each `key.sub=value` set; values are read as YAML.
+    """`raw` with each text `key.sub=value` set; values are read as YAML. See `apply_settings`.
 
-    An override that reaches into a part that `raw` does not name starts from that part of `defaults`, so that
-    `backbone.hidden_size=32` keeps the default kind; one into a component's bare name keeps that name.
     Raises ConfigError on text without `=`, a value that is not YAML, or a path into a plain value.
     """
-    result = dict(raw)
+    settings = []
     for text in overrides:
         path, equals, value = text.partition("=")
-        keys = path.strip().split(".")
-        if not equals or not all(keys):
+        if not equals:
             raise ConfigError(f"expected a setting as key.sub=value, got {text!r}")
         try:
-            parsed = yaml.safe_load(value) if value.strip() else None
+            settings.append((path.strip(), yaml.safe_load(value) if value.strip() else None))
         except yaml.YAMLError:
             raise ConfigError(f"{path}: cannot read the value {value!r}; quote it if it is text") from None
-        _set(result, keys, parsed, defaults)
+    return apply_settings(raw, settings, defaults)
+
+
+def apply_settings(
+    raw: Mapping[str, Any], settings: Iterable[tuple[str, Any]], defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    """`raw` with each setting of a dotted path set; `raw` stays as it is.
+
+    One that reaches into a part that `raw` does not name starts from that part of `defaults`, so that
+    `backbone.hidden_size: 32` keeps the default kind; one into a component's bare name keeps that name.
+    Raises ConfigError on an empty key or a path into a plain value.
+    """
+    result = dict(raw)
+    for path, value in settings:
+        keys = path.split(".")
+        if not all(keys):
+            raise ConfigError(f"expected a setting as key.sub=value, got {path!r}")
+        _set(result, keys, value, defaults)
     return result
 
 

@@ -16,12 +16,14 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from filelock import FileLock, Timeout
 
 from mimstocr.config import Config, load_config, write_yaml
 from mimstocr.errors import RunError
@@ -59,6 +61,21 @@ class RunFolder:
     def config(self) -> Config:
         """The config as used, placed where the folder is now."""
         return load_config(self.path)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Alone in the folder. Raises RunError when another process is at work in it."""
+        place = self.path / "checkpoints"
+        place.mkdir(exist_ok=True)
+        lock = FileLock(place / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RunError(f"another process is at work in {self.path}; wait for it, or stop it") from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def checkpoints(self, seed: int) -> Path:
         """The folder of one seed's checkpoints."""

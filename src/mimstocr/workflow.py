@@ -19,7 +19,7 @@ from mimstocr.config import Config, differences, write_yaml
 from mimstocr.data import load_panel
 from mimstocr.data.facts import gather_facts
 from mimstocr.data.inspect import inspect_panel
-from mimstocr.data.panel import Panel, days_of, fingerprint, usable
+from mimstocr.data.panel import Panel, days_of, fingerprint, symbols_of, usable
 from mimstocr.errors import DataError, RunError
 from mimstocr.evaluation import daily_metrics, quantile_returns, summarise
 from mimstocr.evidence import evidence_of, run_metrics, split_of
@@ -69,8 +69,8 @@ def run(config: Config, *, resume: bool = False, watcher: Watcher | None = None)
     """Train, predict, evaluate, backtest and report, into the run folder `config.folder`.
 
     A signal (Ctrl-C, SIGTERM) stops it between two steps, saved; with `resume` it goes on where it was, with the
-    same numbers as if it had not been stopped. Raises RunError when the folder exists (without `resume`) or
-    belongs to another config, and what data and components raise; then nothing was written.
+    same numbers as if it had not been stopped. Raises RunError when the folder exists (without `resume`), belongs to
+    another config or is in use, and what data and components raise; then nothing was written.
     """
     settle(config.training.threads)
     prepared = prepare(config)
@@ -81,15 +81,16 @@ def run(config: Config, *, resume: bool = False, watcher: Watcher | None = None)
         write_yaml(folder.path / "config.yaml", config)  # longer training or more seeds may be asked for now
     else:
         folder = RunFolder.create(config)
-    started = datetime.now().astimezone().isoformat(timespec="seconds")
-    folder.write_json("environment.json", {**environment(prepared), "started": started})
-    folder.write_json("data.json", data_account(prepared, asdict(inspect_panel(prepared.panel))))
-    with stop_on_signal() as stop:
-        finished = _train(prepared, folder, watcher or Quiet(), stop)
-    if finished:
-        folder.write_frame("predictions.parquet", _predictions(prepared, folder))
-        _conclude(folder, prepared.panel)
-    return RunResult(folder, finished)
+    with folder.locked():
+        started = datetime.now().astimezone().isoformat(timespec="seconds")
+        folder.write_json("environment.json", {**environment(prepared), "started": started})
+        folder.write_json("data.json", data_account(prepared, asdict(inspect_panel(prepared.panel))))
+        with stop_on_signal() as stop:
+            finished = _train(prepared, folder, watcher or Quiet(), stop)
+        if finished:
+            folder.write_frame("predictions.parquet", _predictions(prepared, folder))
+            _conclude(folder, prepared.panel)
+        return RunResult(folder, finished)
 
 
 def recommend(
@@ -195,7 +196,7 @@ def make_setting(prepared: Prepared) -> Setting:
         training=config.training,
         batches=prepared.batches,
         dates=prepared.days,
-        n_symbols=prepared.panel.sizes["symbol"],
+        symbols=symbols_of(prepared.panel),
         train_days=prepared.train_days,
         valid_days=prepared.valid_days,
         indicator_days=prepared.indicator_days,

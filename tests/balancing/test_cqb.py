@@ -30,7 +30,12 @@ def matrix(*rows: Row) -> Tensor:
 
 
 def fresh(cqb: Cqb, n_tasks: int = 2, n_shared: int = 2) -> State:
-    return cqb.init(n_tasks, n_shared, CPU)
+    return cqb.init(n_tasks, [n_shared], CPU)
+
+
+def step(cqb: Cqb, gradients: Tensor, state: State) -> tuple[Tensor, State]:
+    """One update; the losses themselves are of no matter to it."""
+    return cqb.update(gradients, torch.full((len(gradients),), math.nan), state)
 
 
 def mix(a: float, x: Row, b: float, y: Row) -> Row:
@@ -51,17 +56,17 @@ def test_three_steps_by_hand() -> None:
     """The first step is its gradients; in the second the first task has none; in the third the tasks oppose."""
     cqb, b = Cqb(), AT_FIRST
     state = fresh(cqb)
-    first, state = cqb.update(matrix([3, 4], [0, 2]), state)
+    first, state = step(cqb, matrix([3, 4], [0, 2]), state)
     # units (0.6, 0.8) and (0, 1), the larger norm 5
     assert_close(first, matrix([5 * 0.6, 5 * 1.8])[0])
 
-    second, state = cqb.update(matrix([0, 0], [1, 0]), state)
+    second, state = step(cqb, matrix([0, 0], [1, 0]), state)
     assert_close(second, matrix(balanced([3 * b, 4 * b], [1 - b, 2 * b]))[0])
     # by hand: the first memory still points to (0.6, 0.8) with norm 5 beta, the largest
     norm = math.hypot(1 - b, 2 * b)
     assert_close(second, matrix([5 * b * (0.6 + (1 - b) / norm), 5 * b * (0.8 + 2 * b / norm)])[0])
 
-    third, state = cqb.update(matrix([1, 1], [-1, -1]), state)
+    third, state = step(cqb, matrix([1, 1], [-1, -1]), state)
     one, two = mix(b, [3 * b, 4 * b], 1 - b, [1, 1]), mix(b, [1 - b, 2 * b], 1 - b, [-1, -1])
     assert_close(third, matrix(balanced(one, two))[0])
     assert_close(state["smoothed"], matrix(one, two))
@@ -70,15 +75,15 @@ def test_three_steps_by_hand() -> None:
 
 def test_a_zero_gradient_contributes_nothing() -> None:
     cqb = Cqb()
-    update, _ = cqb.update(matrix([3, 4], [0, 0]), fresh(cqb))
+    update, _ = step(cqb, matrix([3, 4], [0, 0]), fresh(cqb))
     assert_close(update, matrix([3, 4])[0])
 
 
 def test_each_task_forgets_at_its_own_rate() -> None:
     cqb = Cqb()
     state = {**fresh(cqb), "ratio": torch.tensor([2.0, -1.0], dtype=torch.float64)}
-    _, state = cqb.update(matrix([1, 0], [0, 1]), state)
-    _, state = cqb.update(matrix([0, 1], [1, 0]), state)
+    _, state = step(cqb, matrix([1, 0], [0, 1]), state)
+    _, state = step(cqb, matrix([0, 1], [1, 0]), state)
     one, two = 0.5 ** sigmoid(2), 0.5 ** sigmoid(-1)
     assert one < two
     assert_close(state["smoothed"], matrix([one, 1 - one], [1 - two, two]))
@@ -88,7 +93,7 @@ def test_small_gradients_in_float32_keep_their_direction() -> None:
     """Squares of 1e-30 vanish in float32; the unit vector must not explode, nor the task go under."""
     cqb = Cqb()
     gradients = torch.tensor([[3.0, 4.0], [3e-30, -4e-30]])
-    update, _ = cqb.update(gradients, fresh(cqb))
+    update, _ = step(cqb, gradients, fresh(cqb))
     assert_close(update, torch.tensor([5 * (0.6 + 0.6), 5 * (0.8 - 0.8)]), atol=1e-5, rtol=1e-5)
 
 
@@ -96,9 +101,9 @@ def test_a_task_without_gradients_fades_without_harm() -> None:
     """Its memory shrinks by beta each step, down to denormal numbers and to nothing."""
     cqb = Cqb()
     state = fresh(cqb)
-    _, state = cqb.update(torch.tensor([[3.0, 4.0], [0.2, -0.1]]), state)
+    _, state = step(cqb, torch.tensor([[3.0, 4.0], [0.2, -0.1]]), state)
     for _ in range(400):
-        update, state = cqb.update(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), state)
+        update, state = step(cqb, torch.tensor([[3.0, 4.0], [0.0, 0.0]]), state)
         assert update.norm() <= 2 * 5 * (1 + 1e-6)
     assert_close(update, torch.tensor([3.0, 4.0]))
 
@@ -243,7 +248,7 @@ def test_a_huge_ratio_stays_finite(end: float) -> None:
     assert cqb.rates(state).item() == (0.5 if end < 0 else 1.0)
     state = close_epoch(cqb, state, [0.5], [0.0])
     assert cqb.weight_decay(state) == (0.0 if end < 0 else 1e-3)
-    update, _ = cqb.update(torch.tensor([[3.0, 4.0]]), state)
+    update, _ = step(cqb, torch.tensor([[3.0, 4.0]]), state)
     assert update.isfinite().all()
 
 
@@ -297,7 +302,7 @@ def random_gradients(seed: int, n_tasks: int, n_shared: int = 6) -> Tensor:
 
 def first_update(gradients: Tensor) -> Tensor:
     cqb = Cqb()
-    return cqb.update(gradients, fresh(cqb, *gradients.shape))[0]
+    return step(cqb, gradients, fresh(cqb, *gradients.shape))[0]
 
 
 @seeded
@@ -339,7 +344,7 @@ def test_two_tasks_are_both_served_unless_they_are_opposite(seed: int, steps: in
     cqb = Cqb()
     state = fresh(cqb, 2, 3)
     for number in range(steps):
-        update, state = cqb.update(random_gradients(seed + number, 2, 3), state)
+        update, state = step(cqb, random_gradients(seed + number, 2, 3), state)
     smoothed = state["smoothed"]
     norms = smoothed.norm(dim=1)
     cosine = smoothed[0] @ smoothed[1] / norms.prod()
@@ -350,3 +355,27 @@ def test_two_tasks_are_both_served_unless_they_are_opposite(seed: int, steps: in
 def test_opposite_tasks_stand_still() -> None:
     update = first_update(matrix([3, 4], [-6, -8]))
     assert_close(update, torch.zeros(2, dtype=torch.float64), atol=1e-14, rtol=0)
+
+
+def test_the_rate_of_epoch_13_enters_the_smoothing() -> None:
+    """Eqs. 10 to 15 together: 12 scripted epochs, then two steps by hand."""
+    cqb = Cqb()
+    state = fresh(cqb)
+    train, valid = script()
+    for n in range(1, 13):
+        state = close_epoch(cqb, state, train[n - 1], valid[n - 1])
+    pairs = zip(zip(*train[:12], strict=True), zip(*valid[:12], strict=True), strict=True)
+    b1, b2 = (0.5 ** sigmoid(ratio_by_hand(list(t), list(v), 13, 6)) for t, v in pairs)
+    assert abs(b1 - b2) > 0.01
+    assert AT_FIRST not in (b1, b2)
+    _, state = step(cqb, matrix([3, 4], [0, 2]), state)
+    update, state = step(cqb, matrix([1, 0], [1, 1]), state)
+    one, two = mix(b1, [3, 4], 1 - b1, [1, 0]), mix(b2, [0, 2], 1 - b2, [1, 1])
+    assert_close(state["smoothed"], matrix(one, two))
+    assert_close(update, matrix(balanced(one, two))[0])
+
+
+@pytest.mark.parametrize("log_loss", [True, False])
+def test_losses_below_zero_need_log_loss_off(log_loss: bool) -> None:
+    assert (Cqb(log_loss=log_loss).negative_losses is None) != log_loss
+    assert "log_loss=false" in (Cqb().negative_losses or "")

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.testing import assert_close
 
-from mimstocr.losses import LOSSES
+from mimstocr.losses import LOSSES, _pairs
 from mimstocr.losses import approx_ndcg as module
 from mimstocr.losses.approx_ndcg import (
     ApproxNdcg,
@@ -247,12 +247,12 @@ def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch, block:
         return positions, torch.autograd.grad(positions, f, pull)[0]
 
     expected = both()
-    monkeypatch.setattr(module, "BLOCK", block)
+    monkeypatch.setattr(_pairs, "BLOCK", block)
     assert_close(both(), expected)
 
 
 def test_blocks_bound_what_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BLOCK", 1000)
+    monkeypatch.setattr(_pairs, "BLOCK", 1000)
     f = torch.randn(2, 30, generator=torch.Generator().manual_seed(4))
     blocks = [(rows, s.numel()) for rows, s in module._sigmoids(f, all_valid(f), 1.0)]
     assert max(pairs for _, pairs in blocks) <= 1000

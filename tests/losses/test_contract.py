@@ -1,4 +1,4 @@
-"""What every registered loss promises, whatever it computes."""
+"""What every registered loss promises, whatever it computes, for each kind of target that it can be given."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ LEVELS = 5
 STOCKS = (7, 0, 4, 1)
 """Valid stocks of each day of `batch`; the second day is empty, the last has one."""
 
-pytestmark = pytest.mark.parametrize("loss", [LOSSES.get(name)() for name in LOSSES.names()], ids=LOSSES.names())
+KINDS = [(LOSSES.get(name)(), kind) for name in LOSSES.names() for kind in LOSSES.get(name).targets]
+
+pytestmark = pytest.mark.parametrize(("loss", "kind"), KINDS, ids=[f"{loss.kind}-{kind}" for loss, kind in KINDS])
 
 
 class Batch(NamedTuple):
@@ -25,13 +27,13 @@ class Batch(NamedTuple):
     valid: Tensor
 
 
-def batch(loss: Loss, seed: int = 0) -> Batch:
+def batch(kind: str, seed: int = 0) -> Batch:
     """float64, a ragged mask with holes in it, no ties."""
     random = torch.Generator().manual_seed(seed)
     days, stocks = len(STOCKS), 9
     order = torch.rand(days, stocks, generator=random).argsort(-1)
     valid = order < torch.tensor(STOCKS)[:, None]
-    if loss.target == "level":
+    if kind == "level":
         output = torch.randn(days, stocks, LEVELS, generator=random, dtype=torch.float64)
         return Batch(output, torch.randint(0, LEVELS, (days, stocks), generator=random), valid)
     output = torch.randn(days, stocks, generator=random, dtype=torch.float64)
@@ -45,16 +47,16 @@ def value_and_gradient(loss: Loss, output: Tensor, target: Tensor, valid: Tensor
     return value.detach(), gradient
 
 
-def test_one_finite_value_a_day_that_the_outputs_move(loss: Loss) -> None:
-    value, gradient = value_and_gradient(loss, *batch(loss))
+def test_one_finite_value_a_day_that_the_outputs_move(loss: Loss, kind: str) -> None:
+    value, gradient = value_and_gradient(loss, *batch(kind))
     assert value.shape == (len(STOCKS),)
     assert value.isfinite().all()
     assert gradient.isfinite().all()
     assert (gradient[0] != 0).any()
 
 
-def test_the_order_of_the_stocks_does_not_matter(loss: Loss) -> None:
-    output, target, valid = batch(loss)
+def test_the_order_of_the_stocks_does_not_matter(loss: Loss, kind: str) -> None:
+    output, target, valid = batch(kind)
     value, gradient = value_and_gradient(loss, output, target, valid)
     shuffle = torch.randperm(valid.shape[1], generator=torch.Generator().manual_seed(1))
     shuffled = value_and_gradient(loss, output[:, shuffle], target[:, shuffle], valid[:, shuffle])
@@ -62,26 +64,26 @@ def test_the_order_of_the_stocks_does_not_matter(loss: Loss) -> None:
 
 
 @pytest.mark.parametrize("junk", [float("nan"), float("inf"), -float("inf"), 1e300])
-def test_junk_in_invalid_places_is_inert(loss: Loss, junk: float) -> None:
-    output, target, valid = batch(loss)
+def test_junk_in_invalid_places_is_inert(loss: Loss, kind: str, junk: float) -> None:
+    output, target, valid = batch(kind)
     value, gradient = value_and_gradient(loss, output, target, valid)
     output = output.clone()
     output[~valid] = junk
-    target = target.masked_fill(~valid, -1 if loss.target == "level" else junk)
+    target = target.masked_fill(~valid, -1 if kind == "level" else junk)
     junk_value, junk_gradient = value_and_gradient(loss, output, target, valid)
     assert torch.equal(junk_value, value)
     assert torch.equal(junk_gradient, gradient)
     assert (junk_gradient[~valid] == 0).all()
 
 
-def test_a_large_target_in_an_invalid_place_is_inert(loss: Loss) -> None:
-    output, target, valid = batch(loss)
+def test_a_large_target_in_an_invalid_place_is_inert(loss: Loss, kind: str) -> None:
+    output, target, valid = batch(kind)
     junk = target.masked_fill(~valid, 2**62)
     assert torch.equal(loss(output, junk, valid), loss(output, target, valid))
 
 
-def test_a_day_without_a_valid_stock_gives_nothing(loss: Loss) -> None:
-    output, target, valid = batch(loss)
+def test_a_day_without_a_valid_stock_gives_nothing(loss: Loss, kind: str) -> None:
+    output, target, valid = batch(kind)
     value, gradient = value_and_gradient(loss, output, target, torch.zeros_like(valid))
     assert (value == 0).all()
     assert (gradient == 0).all()
@@ -90,14 +92,14 @@ def test_a_day_without_a_valid_stock_gives_nothing(loss: Loss) -> None:
     assert (gradient[1] == 0).all()
 
 
-def test_a_day_without_places_gives_nothing(loss: Loss) -> None:
-    output, target, valid = batch(loss)
+def test_a_day_without_places_gives_nothing(loss: Loss, kind: str) -> None:
+    output, target, valid = batch(kind)
     value, _ = value_and_gradient(loss, output[:, :0], target[:, :0], valid[:, :0])
     assert torch.equal(value, torch.zeros(len(STOCKS), dtype=output.dtype))
 
 
-def test_a_day_alone_equals_the_day_in_a_batch(loss: Loss) -> None:
-    output, target, valid = batch(loss)
+def test_a_day_alone_equals_the_day_in_a_batch(loss: Loss, kind: str) -> None:
+    output, target, valid = batch(kind)
     value, gradient = value_and_gradient(loss, output, target, valid)
     for day, n in enumerate(STOCKS):
         here = valid[day]
@@ -107,40 +109,40 @@ def test_a_day_alone_equals_the_day_in_a_batch(loss: Loss) -> None:
         assert_close(alone, (value[day : day + 1], gradient[day, here][None]))
 
 
-def test_gradient_agrees_with_finite_differences(loss: Loss) -> None:
-    output, target, valid = batch(loss)
+def test_gradient_agrees_with_finite_differences(loss: Loss, kind: str) -> None:
+    output, target, valid = batch(kind)
     assert torch.autograd.gradcheck(lambda x: loss(x, target, valid), output.requires_grad_())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_very_large_outputs_give_finite_values(loss: Loss, dtype: torch.dtype) -> None:
-    output, target, valid = batch(loss)
+def test_very_large_outputs_give_finite_values(loss: Loss, kind: str, dtype: torch.dtype) -> None:
+    output, target, valid = batch(kind)
     # A square of a real output must fit into float32; logits are only ever compared.
-    size = 1e30 if loss.target == "level" else 1e15
-    target = target if loss.target == "level" else target.to(dtype)
+    size = 1e30 if kind == "level" else 1e15
+    target = target if kind == "level" else target.to(dtype)
     value, gradient = value_and_gradient(loss, (output * size).to(dtype), target, valid)
     assert value.isfinite().all()
     assert gradient.isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_equal_outputs_give_finite_values(loss: Loss, dtype: torch.dtype) -> None:
-    output, target, valid = batch(loss)
-    target = target if loss.target == "level" else target.to(dtype)
+def test_equal_outputs_give_finite_values(loss: Loss, kind: str, dtype: torch.dtype) -> None:
+    output, target, valid = batch(kind)
+    target = target if kind == "level" else target.to(dtype)
     value, gradient = value_and_gradient(loss, torch.zeros_like(output, dtype=dtype), target, valid)
     assert value.isfinite().all()
     assert gradient.isfinite().all()
 
 
-def test_equal_targets_give_finite_values(loss: Loss) -> None:
-    output, target, valid = batch(loss)
+def test_equal_targets_give_finite_values(loss: Loss, kind: str) -> None:
+    output, target, valid = batch(kind)
     value, gradient = value_and_gradient(loss, output, torch.zeros_like(target), valid)
     assert value.isfinite().all()
     assert gradient.isfinite().all()
 
 
-def test_what_is_not_finite_is_not_hidden(loss: Loss) -> None:
-    output, target, valid = batch(loss)
+def test_what_is_not_finite_is_not_hidden(loss: Loss, kind: str) -> None:
+    output, target, valid = batch(kind)
     output = output.clone()
     output[0, valid[0].nonzero()[0]] = float("nan")
     value = loss(output, target, valid)
@@ -148,17 +150,17 @@ def test_what_is_not_finite_is_not_hidden(loss: Loss) -> None:
     assert value[1:].isfinite().all()
 
 
-def test_float32_is_close_to_float64(loss: Loss) -> None:
-    output, target, valid = batch(loss)
+def test_float32_is_close_to_float64(loss: Loss, kind: str) -> None:
+    output, target, valid = batch(kind)
     value, gradient = value_and_gradient(loss, output, target, valid)
-    target = target if loss.target == "level" else target.float()
+    target = target if kind == "level" else target.float()
     single = value_and_gradient(loss, output.float(), target, valid)
     assert single[0].dtype == torch.float32
     assert_close(single, (value.float(), gradient.float()), rtol=1e-5, atol=1e-6)
 
 
-def test_unequal_shapes_are_refused(loss: Loss) -> None:
-    output, target, valid = batch(loss)
+def test_unequal_shapes_are_refused(loss: Loss, kind: str) -> None:
+    output, target, valid = batch(kind)
     for wrong in [
         (output[:, :-1], target, valid),
         (output, target[:, :-1], valid),
@@ -172,17 +174,17 @@ def test_unequal_shapes_are_refused(loss: Loss) -> None:
             loss(*wrong)
 
 
-def test_diagnostics_are_one_float_a_day(loss: Loss) -> None:
-    _, target, valid = batch(loss)
+def test_diagnostics_are_one_float_a_day(loss: Loss, kind: str) -> None:
+    _, target, valid = batch(kind)
     for name, value in loss.diagnostics(target, valid).items():
         assert value.shape == (len(STOCKS),), name
         assert value.is_floating_point(), name
 
 
-def test_settings_make_the_same_loss_again(loss: Loss) -> None:
+def test_settings_make_the_same_loss_again(loss: Loss, kind: str) -> None:
     again = LOSSES.parse(loss.model_dump())
     assert again == loss
     assert type(again) is type(loss)
     assert LOSSES.parse(loss.kind) == loss
     assert pickle.loads(pickle.dumps(loss)) == loss
-    assert torch.equal(again(*batch(loss)), loss(*batch(loss)))
+    assert torch.equal(again(*batch(kind)), loss(*batch(kind)))

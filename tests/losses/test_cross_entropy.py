@@ -39,4 +39,4 @@ def test_a_valid_level_out_of_range_is_refused(level: int) -> None:
 
 
 def test_component() -> None:
-    assert LOSSES.parse("cross_entropy").target == "level"
+    assert LOSSES.parse("cross_entropy").targets == ("level",)

@@ -24,5 +24,5 @@ def test_the_result_has_the_type_of_the_scores() -> None:
 
 def test_component() -> None:
     loss = LOSSES.parse("mse")
-    assert loss.target == "value"
+    assert loss.targets == ("value",)
     assert loss.diagnostics(torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool)) == {}

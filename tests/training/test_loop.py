@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 
 from mimstocr.config import Config
 from mimstocr.errors import ConfigError, RunError, TrainingError
+from mimstocr.training.batches import DayBatch, DayBatches
 from mimstocr.training.checkpoint import load_checkpoint, part
 from mimstocr.training.interrupt import Stop
 from mimstocr.training.loop import Moment, Trainer
@@ -188,6 +189,20 @@ def test_a_loss_that_is_not_finite_names_day_and_task(
     with torch.no_grad():
         run.model.heads["momentum"].bias[2] = math.nan
     with pytest.raises(TrainingError, match=r"task 'momentum' is not finite on 2020-.*heads\.momentum\.bias"):
+        run.fit(Quiet(), Stop())
+
+
+def test_a_loss_that_is_not_finite_names_the_stock(small: Make, tmp_path: Path) -> None:
+    prepared = prepare(small(balancer="ew"))
+    run = trainer(prepared, tmp_path)
+
+    def poisoned(days: Sequence[int]) -> DayBatch:
+        batch = prepared.batches(days)
+        batch.x[batch.symbols == 7] = math.nan
+        return batch
+
+    run.setting = replace(run.setting, batches=cast(DayBatches, poisoned))
+    with pytest.raises(TrainingError, match=r"task 'return' is not finite on .*first bad tensor: windows; of S07\."):
         run.fit(Quiet(), Stop())
 
 

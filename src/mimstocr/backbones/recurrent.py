@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from mimstocr.backbones._days import to_places
 from mimstocr.backbones.base import BACKBONES, Backbone, Facts, Inputs
+
+RnnKind = Literal["lstm", "gru"]
+RNNS: dict[RnnKind, type[nn.LSTM | nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
 
 
 class Recurrent(nn.Module):
@@ -22,12 +26,12 @@ class Recurrent(nn.Module):
         # time first is the layout that the kernels want; only valid rows are computed
         steps = x[valid].transpose(0, 1).contiguous()  # L, M, F
         out, _ = self.rnn(steps)
-        state = out.new_zeros(*valid.shape, out.shape[-1])
-        result: Tensor = state.masked_scatter(valid[..., None], out[-1])
-        return result
+        return to_places(out[-1], valid)
 
 
-class _RecurrentSettings(Backbone):
+class RecurrentSettings(Backbone):
+    """Settings of a backbone that reads each stock's window by a recurrent network first."""
+
     hidden_size: Annotated[int, Field(ge=1)] = 64
     """Width of the hidden state (paper and Qlib: 64)."""
     num_layers: Annotated[int, Field(ge=1)] = 2
@@ -46,20 +50,24 @@ class _RecurrentSettings(Backbone):
         """The hidden size."""
         return self.hidden_size
 
+    def make_rnn(self, kind: RnnKind, n_features: int) -> nn.LSTM | nn.GRU:
+        """A fresh network, time first; torch's initial weights: uniform in +-1 / sqrt(hidden_size)."""
+        return RNNS[kind](n_features, self.hidden_size, self.num_layers, dropout=self.dropout)
+
 
 @BACKBONES.register("lstm")
-class Lstm(_RecurrentSettings):
+class Lstm(RecurrentSettings):
     """LSTM over each stock's window, last hidden state (Hochreiter and Schmidhuber 1997; Qlib's LSTM)."""
 
     def build(self, inputs: Inputs) -> nn.Module:
         """A fresh LSTM."""
-        return Recurrent(nn.LSTM(inputs.n_features, self.hidden_size, self.num_layers, dropout=self.dropout))
+        return Recurrent(self.make_rnn("lstm", inputs.n_features))
 
 
 @BACKBONES.register("gru")
-class Gru(_RecurrentSettings):
+class Gru(RecurrentSettings):
     """GRU over each stock's window, last hidden state (Cho et al. 2014; Qlib's GRU)."""
 
     def build(self, inputs: Inputs) -> nn.Module:
         """A fresh GRU."""
-        return Recurrent(nn.GRU(inputs.n_features, self.hidden_size, self.num_layers, dropout=self.dropout))
+        return Recurrent(self.make_rnn("gru", inputs.n_features))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from mimstocr.balancing._smoothing import EPS, LOG_NEEDS, equal_lengths, log_losses, smooth
 from mimstocr.balancing.base import BALANCERS, Balancer, State
-
-EPS = 1e-12
 
 
 @BALANCERS.register("cqb")
@@ -50,10 +50,15 @@ class Cqb(Balancer):
         """A tenth of the training days for the meta indicator."""
         return 0.1 if self.indicator == "meta" else 0.0
 
-    def init(self, n_tasks: int, n_shared: int, device: torch.device) -> State:
+    @property
+    def negative_losses(self) -> str | None:
+        """Refused where losses enter as log L."""
+        return LOG_NEEDS if self.log_loss else None
+
+    def init(self, n_tasks: int, sizes: Sequence[int], device: torch.device) -> State:
         """Zero memory, empty loss history and V = 1."""
         return {
-            "smoothed": torch.zeros(n_tasks, n_shared, device=device),
+            "smoothed": torch.zeros(n_tasks, sum(sizes), device=device),
             "steps": torch.zeros((), dtype=torch.int64),
             "train": torch.zeros(0, n_tasks, dtype=torch.float64),
             "indicator": torch.zeros(0, n_tasks, dtype=torch.float64),
@@ -63,7 +68,7 @@ class Cqb(Balancer):
 
     def transform(self, losses: Tensor) -> Tensor:
         """log L, or L itself."""
-        return losses.clamp_min(EPS).log() if self.log_loss else losses
+        return log_losses(losses) if self.log_loss else losses
 
     def rates(self, state: State) -> Tensor:
         """beta_n of each task, (K,) float64 (Eq. 15)."""
@@ -72,20 +77,15 @@ class Cqb(Balancer):
             return torch.full_like(ratio, self.beta)
         return self.beta ** torch.sigmoid(ratio)
 
-    def update(self, gradients: Tensor, state: State) -> tuple[Tensor, State]:
+    def update(self, gradients: Tensor, losses: Tensor, state: State) -> tuple[Tensor, State]:  # noqa: ARG002
         """Smooth, normalise, add and rescale (Eqs. 10 to 12); a zero gradient contributes nothing.
 
         The memory starts as the first gradient, as in DB-MTL (Lin et al. 2023), from which the smoothing comes.
         """
-        if int(state["steps"]) == 0:
-            smoothed = gradients.clone()
-        else:
-            beta = self.rates(state).to(gradients)[:, None]
-            smoothed = beta * state["smoothed"] + (1 - beta) * gradients
-        # in float64: the squares of a small gradient vanish in float32, and its unit vector would explode
-        norms = torch.linalg.vector_norm(smoothed, dim=1, dtype=torch.float64).to(smoothed.dtype)
-        units = smoothed / norms.clamp_min(torch.finfo(norms.dtype).tiny)[:, None]
-        return norms.max() * units.sum(dim=0), {**state, "smoothed": smoothed, "steps": state["steps"] + 1}
+        first = int(state["steps"]) == 0
+        smoothed = gradients.clone() if first else smooth(state["smoothed"], gradients, self.rates(state))
+        update, _ = equal_lengths(smoothed)
+        return update, {**state, "smoothed": smoothed, "steps": state["steps"] + 1}
 
     def end_epoch(self, train: Tensor, indicator: Tensor, state: State) -> State:
         """Append the losses (K,) and form V for the coming epoch (Eqs. 13, 14)."""

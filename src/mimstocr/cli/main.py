@@ -1,4 +1,5 @@
-"""The `mimstocr` command. Exit codes: 0 done, 1 a defect of ours, 2 a mistake of the user's, 130 stopped, saved."""
+"""The `mimstocr` command. Exit codes: 0 done, 1 a defect of ours, 2 a mistake of the user's, 3 a run of a
+study failed, 130 stopped, saved."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import traceback
 import typer
 from rich.console import Console
 
-from mimstocr.cli import backtest, catalogue, config, data, evaluate, recommend, report, run
+from mimstocr.cli import backtest, catalogue, config, data, evaluate, recommend, report, run, study
 from mimstocr.errors import MimstocrError
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.command)
+app.command("study")(study.command)
 app.command("recommend")(recommend.command)
 app.command("evaluate")(evaluate.command)
 app.command("backtest")(backtest.command)

@@ -9,8 +9,10 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mimstocr.data.inspect import Inspection
+from mimstocr.studies.exhibits.base import Table as StudyTable
 from mimstocr.workflow import RunResult
 
 RANKING = {
@@ -121,6 +123,26 @@ def _answer(outputs: Mapping[str, float]) -> str:
     name = max(outputs, key=lambda key: outputs[key])
     level = name.partition(".")[2]
     return f"{level} {outputs[name]:.0%}" if level else f"{outputs[name]:.4f}"
+
+
+def print_table(console: Console, table: StudyTable) -> None:
+    """A table of a study: best bold, second underlined, a level that repeats the row above left blank."""
+    shown = Table(title=table.title, title_justify="left")
+    for number, name in enumerate(table.header):
+        shown.add_column(name, justify="left" if number < table.labels else "right", no_wrap=number < table.labels)
+    style = {"": "", "best": "bold", "second": "underline"}
+    before: list[str] = []
+    for row in table.rows:
+        labels = [entry.text for entry in row[: table.labels]]
+        if before and table.labels > 1 and labels[0] != before[0]:
+            shown.add_section()
+        repeats = [i + 1 < table.labels and labels[: i + 1] == before[: i + 1] for i in range(table.labels)]
+        names = [Text("" if again else label) for label, again in zip(labels, repeats, strict=True)]
+        shown.add_row(*names, *(Text(entry.text, style=style[entry.mark]) for entry in row[table.labels :]))
+        before = labels
+    console.print(shown)
+    for note in table.notes:
+        console.print(note, style="dim", highlight=False, markup=False)
 
 
 def print_inspection(console: Console, found: Inspection) -> None:

@@ -17,15 +17,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mimstocr.losses._masked import check_days
+from mimstocr.losses._pairs import row_blocks
 from mimstocr.losses.base import LOSSES, Loss
 from mimstocr.losses.cross_entropy import cross_entropy
 
 Form = Literal["square", "linear"]
-
-BLOCK = 2**17
-"""Pairs of stocks that `soft_positions` holds at once: 512 KiB in float32, which stays in a processor's cache."""
-GPU_BLOCK = 2**24
-"""The same away from the CPU: 64 MiB, so that each launch has enough to do."""
 
 
 def relevance(levels: Tensor, form: Form = "square") -> Tensor:
@@ -37,6 +33,15 @@ def expected_relevance(logits: Tensor, form: Form = "square") -> Tensor:
     """The predicted score: the mean relevance under softmax(logits), (..., levels) -> (...)."""
     worth = relevance(torch.arange(logits.shape[-1], device=logits.device, dtype=logits.dtype), form)
     return (logits.softmax(-1) * worth).sum(-1)
+
+
+def level_scores(logits: Tensor, levels: Tensor, valid: Tensor, form: Form = "square") -> tuple[Tensor, Tensor]:
+    """The predicted and the true relevance, (days, stocks) each, from logits (days, stocks, levels) and levels.
+
+    The predicted one, the score, is finite in invalid places; the true one is junk there, and integer.
+    """
+    f = expected_relevance(logits.masked_fill(~valid.unsqueeze(-1), 0.0), form)
+    return f, relevance(levels, form)
 
 
 def adaptive_k(levels: Tensor, valid: Tensor, share: float = 0.2) -> Tensor:
@@ -64,9 +69,9 @@ def soft_positions(f: Tensor, valid: Tensor, temperature: float = 1.0) -> Tensor
     """Each stock's soft place in its day: 1 + sum over j != i of sigmoid(temperature (f_j - f_i)) (Eqs. 5-6).
 
     f: (days, stocks). valid: bool (days, stocks). temperature: positive; the larger, the nearer to true places.
-    Gives (days, stocks), 1 .. n, and 1 in the invalid places. It takes n^2 sigmoids but holds only `BLOCK` of
-    them at once, or one row where that is more, forward and backward. It can be differentiated once. Raises
-    ValueError on unequal shapes or a temperature that is not positive.
+    Gives (days, stocks), 1 .. n, and 1 in the invalid places. It takes n^2 sigmoids but holds only a block of
+    them at once, forward and backward. It can be differentiated once. Raises ValueError on unequal shapes or a
+    temperature that is not positive.
     """
     check_days(f, valid)
     if not temperature > 0:
@@ -95,10 +100,10 @@ def approx_ndcg(f: Tensor, w: Tensor, valid: Tensor, k: Tensor, temperature: flo
     if f.shape[1] == 0:
         return f.sum(-1)
     k = k.minimum(valid.sum(-1)).unsqueeze(-1)
-    gain = _gains(w.to(f.dtype).masked_fill(~valid, 0.0))
+    gain = gains(w.to(f.dtype).masked_fill(~valid, 0.0))
     counted = gain * _share_in_top(f.detach().masked_fill(~valid, -math.inf), k)
     dcg = (counted / torch.log2(1 + soft_positions(f, valid, temperature))).sum(-1)
-    ideal = _ideal_dcg(gain, k)
+    ideal = ideal_dcg(gain, k)
     return dcg / ideal.masked_fill(ideal == 0, 1.0)
 
 
@@ -113,11 +118,24 @@ def approx_ndcg_loss(f: Tensor, w: Tensor, valid: Tensor, k: Tensor, temperature
     return (-approx_ndcg(f, w, valid, k, temperature)).exp().masked_fill(no_gain, 0.0)
 
 
+def gains(w: Tensor) -> Tensor:
+    """2^w - 1, over 2^(the day's highest w): a ratio needs no more, and 2^(12^2) does not fit in float32."""
+    top = w.amax(-1, keepdim=True)
+    return torch.exp2(w - top) - torch.exp2(-top)
+
+
+def ideal_dcg(gain: Tensor, k: Tensor) -> Tensor:
+    """The k highest gains at the places 1 .. k, (days,)."""
+    place = torch.arange(1, gain.shape[1] + 1, device=gain.device)
+    best = gain.sort(dim=-1, descending=True).values
+    return (best / torch.log2(1 + place.to(gain.dtype))).masked_fill(place > k, 0.0).sum(-1)
+
+
 @LOSSES.register("approx_ndcg")
 class ApproxNdcg(Loss):
     """Cross-entropy of levels together with exp(-ApproxNDCG@k) of their ranking (MiM-StocR, Eq. 9)."""
 
-    target: ClassVar[Literal["value", "level"]] = "level"
+    targets: ClassVar[tuple[Literal["value", "level"], ...]] = ("level",)
 
     k: Literal["adaptive", "all"] | PositiveInt = "adaptive"
     """Stocks that count: "adaptive" takes whole levels up to `share`, "all" cuts nothing, a number is fixed."""
@@ -133,8 +151,7 @@ class ApproxNdcg(Loss):
     def __call__(self, output: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         """lambda_ce * cross-entropy + (1 - lambda_ce) * exp(-ApproxNDCG@k) of each day, (days,)."""
         per_level = cross_entropy(output, target, valid)
-        f = expected_relevance(output.masked_fill(~valid.unsqueeze(-1), 0.0), self.relevance)
-        w = relevance(target, self.relevance)
+        f, w = level_scores(output, target, valid, self.relevance)
         ranking = approx_ndcg_loss(f, w, valid, self._k(target, valid), self.temperature)
         return self.lambda_ce * per_level + (1 - self.lambda_ce) * ranking
 
@@ -149,25 +166,12 @@ class ApproxNdcg(Loss):
         return n if self.k == "all" else n.clamp_max(self.k)
 
 
-def _gains(w: Tensor) -> Tensor:
-    """2^w - 1, over 2^(the day's highest w): a ratio needs no more, and 2^(12^2) does not fit in float32."""
-    top = w.amax(-1, keepdim=True)
-    return torch.exp2(w - top) - torch.exp2(-top)
-
-
 def _share_in_top(f: Tensor, k: Tensor) -> Tensor:
     """How much of each stock is among the k highest f, 0 .. 1, adding up to k; f is -inf where not valid."""
     bound = f.sort(dim=-1, descending=True).values.gather(-1, (k - 1).clamp_min(0))
     above, tied = f > bound, f == bound
     left = k - above.sum(-1, keepdim=True)
     return above + tied * (left.to(f.dtype) / tied.sum(-1, keepdim=True))
-
-
-def _ideal_dcg(gain: Tensor, k: Tensor) -> Tensor:
-    """The k highest gains at the places 1 .. k, (days,)."""
-    place = torch.arange(1, gain.shape[1] + 1, device=gain.device)
-    best = gain.sort(dim=-1, descending=True).values
-    return (best / torch.log2(1 + place.to(gain.dtype))).masked_fill(place > k, 0.0).sum(-1)
 
 
 class _SoftPositions(torch.autograd.Function):
@@ -212,14 +216,11 @@ def _sigmoids(f: Tensor, valid: Tensor, temperature: float) -> Iterator[tuple[sl
 
     Each block overwrites the one before: fresh memory for each would cost more than the sums.
     """
-    days, n = f.shape
-    pairs = BLOCK if f.device.type == "cpu" else GPU_BLOCK
-    step = min(n, max(1, pairs // max(1, days * n)))
     columns = f.masked_fill(~valid, -math.inf).unsqueeze(1)
-    buffer = f.new_empty(days, step, n)
-    for start in range(0, n, max(1, step)):
-        rows = slice(start, min(start + step, n))
-        block = buffer[:, : rows.stop - start]
+    blocks = row_blocks(f)
+    buffer = f.new_empty(len(f), blocks[0].stop if blocks else 0, f.shape[1])
+    for rows in blocks:
+        block = buffer[:, : rows.stop - rows.start]
         # The difference first: a temperature times two huge scores would make it inf - inf.
         torch.sub(columns, f[:, rows].unsqueeze(2), out=block)
         yield rows, block.mul_(temperature).sigmoid_()

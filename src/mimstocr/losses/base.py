@@ -13,11 +13,12 @@ from mimstocr.components import Component, Registry, component_field
 class Loss(Component):
     """What the model is punished for, one value per day.
 
-    `target` says what it can be given: "value" losses take outputs (days, stocks) and real targets,
-    "level" losses take logits (days, stocks, levels) and integer levels 0 (lowest) .. levels - 1.
+    `targets` says what it can be given: for a "value", outputs (days, stocks) and real targets; for a "level",
+    logits (days, stocks, levels) and integer levels 0 (lowest) .. levels - 1. A loss of both kinds tells them
+    apart by the type of the target, float or integer.
     """
 
-    target: ClassVar[Literal["value", "level"]]
+    targets: ClassVar[tuple[Literal["value", "level"], ...]]
 
     @abstractmethod
     def __call__(self, output: Tensor, target: Tensor, valid: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ def cross_entropy(logits: Tensor, levels: Tensor, valid: Tensor) -> Tensor:
 class CrossEntropy(Loss):
     """Mean cross-entropy of the day's valid stocks, every level alike."""
 
-    target: ClassVar[Literal["value", "level"]] = "level"
+    targets: ClassVar[tuple[Literal["value", "level"], ...]] = ("level",)
 
     def __call__(self, output: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         """The mean cross-entropy of each day, (days,); see `cross_entropy`."""

@@ -25,7 +25,7 @@ def mse(scores: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
 class Mse(Loss):
     """Mean squared error of the day's valid stocks."""
 
-    target: ClassVar[Literal["value", "level"]] = "value"
+    targets: ClassVar[tuple[Literal["value", "level"], ...]] = ("value",)
 
     def __call__(self, output: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         """The mean squared error of each day, (days,); see `mse`."""

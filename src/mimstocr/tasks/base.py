@@ -57,9 +57,10 @@ class Task(Component):
 
     @model_validator(mode="after")
     def _loss_fits(self) -> Self:
-        if self.loss.target != self.target:
+        if self.target not in self.loss.targets:
+            learns = " or a ".join(self.loss.targets)
             raise ValueError(
-                f"loss {self.loss.kind!r} learns a {self.loss.target}, but task {self.kind!r} asks for a {self.target}"
+                f"loss {self.loss.kind!r} learns a {learns}, but task {self.kind!r} asks for a {self.target}"
             )
         return self
 

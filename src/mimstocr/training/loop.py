@@ -18,14 +18,14 @@ from torch import Tensor
 
 from mimstocr.balancing import Balancer, State
 from mimstocr.config import differences
-from mimstocr.data.panel import Days
+from mimstocr.data.panel import Days, few
 from mimstocr.errors import ConfigError, RunError, TrainingError
 from mimstocr.tasks import Task
-from mimstocr.training.batches import DayBatches
+from mimstocr.training.batches import DayBatch, DayBatches
 from mimstocr.training.checkpoint import load_checkpoint, part, save_checkpoint
 from mimstocr.training.interrupt import Stop
 from mimstocr.training.model import Model
-from mimstocr.training.objective import backward, daily_losses, mean_over_days
+from mimstocr.training.objective import backward, checked, daily_losses, look_back, mean_over_days
 from mimstocr.training.predict import Predicted, predict
 from mimstocr.training.settings import TrainingSettings
 
@@ -66,7 +66,7 @@ class Setting:
     training: TrainingSettings
     batches: DayBatches
     dates: Days
-    n_symbols: int
+    symbols: Sequence[str]
     train_days: Sequence[int]
     valid_days: Sequence[int]
     indicator_days: Sequence[int] | None
@@ -116,8 +116,8 @@ class Trainer:
             lr=setting.training.learning_rate,
             weight_decay=setting.training.weight_decay,
         )
-        n_shared = sum(parameter.numel() for parameter in self.model.shared.parameters())
-        self.balance: State = setting.balancer.init(len(setting.tasks), n_shared, setting.device)
+        sizes = [parameter.numel() for parameter in self.model.shared.parameters()]
+        self.balance: State = setting.balancer.init(len(setting.tasks), sizes, setting.device)
         self.at = Position()
         self._sign = _direction(setting.training.monitor, setting.tasks)
 
@@ -162,7 +162,6 @@ class Trainer:
         decay = self.setting.balancer.weight_decay(self.balance)
         if decay is not None:
             self.optimizer.param_groups[0]["weight_decay"] = decay
-        telemetry = self.setting.balancer.telemetry(self.balance)
         batches = self.order()
         if self.at.done == 0:
             self.at.losses = torch.zeros(len(batches), len(self.setting.tasks), device=self.setting.device)
@@ -176,6 +175,7 @@ class Trainer:
             if due or now - looked > LOOK_SECONDS or number + 1 == len(batches):
                 looked = now
                 losses = self._losses_so_far(batches)
+                telemetry = self.setting.balancer.telemetry(self.balance)
                 watcher.step(Moment(self.seed, self.at.epoch, number + 1, len(batches), losses, telemetry))
             if due:
                 self.at.seconds = time.perf_counter() - started
@@ -183,7 +183,7 @@ class Trainer:
                 saved = now
                 if stop:
                     return False
-        self._close_epoch(started, telemetry)
+        self._close_epoch(started)
         return True
 
     def _step(self, days: list[int]) -> None:
@@ -193,9 +193,10 @@ class Trainer:
         losses = mean_over_days(*daily_losses(setting.tasks, outputs, batch))
         if setting.device.type == "cpu" and not losses.isfinite().all():  # a GPU is not made to wait at every step
             suspects = [("windows", batch.x), *self.model.named_parameters(), *outputs.items()]
-            self._refuse(losses, days, self.at.done + 1, suspects)
+            self._refuse(losses, days, self.at.done + 1, suspects, self._blamed(batch, outputs))
         self.balance = backward(self.model, losses, setting.balancer, self.balance)
         self.optimizer.step()
+        self.balance = look_back(self.model, setting.tasks, batch, setting.balancer, self.balance)
         self.at.losses[self.at.done] = losses.detach()
         self.at.done += 1
 
@@ -205,26 +206,41 @@ class Trainer:
         bad = (~losses.isfinite().all(dim=1)).nonzero()
         if len(bad):
             number = int(bad[0])
+            for before in losses[: number + 1]:  # on a GPU a refused loss shows by the NaN that came of it
+                checked(before, self.setting.tasks, self.setting.balancer)
             self._refuse(losses[number], batches[number], number + 1, list(self.model.named_parameters()))
         return dict(zip(self.setting.tasks, losses.mean(dim=0).tolist(), strict=True))
 
-    def _refuse(self, losses: Tensor, days: list[int], step: int, suspects: Sequence[tuple[str, Tensor]]) -> NoReturn:
+    def _blamed(self, batch: DayBatch, outputs: Mapping[str, Tensor]) -> str:
+        """The stocks whose windows or outputs are not finite, in words."""
+        values = [batch.x.flatten(2), *(output.reshape(*batch.valid.shape, -1) for output in outputs.values())]
+        bad = ~torch.cat([part.isfinite().all(dim=-1, keepdim=True) for part in values], dim=-1).all(dim=-1)
+        bad &= batch.valid
+        if bool((bad == batch.valid).all()):
+            return "; of all stocks"
+        names = sorted({self.setting.symbols[i] for i in batch.symbols[bad].tolist()})
+        return f"; of {few(names)}" if names else ""
+
+    def _refuse(
+        self, losses: Tensor, days: list[int], step: int, suspects: Sequence[tuple[str, Tensor]], blamed: str = ""
+    ) -> NoReturn:
         task = next(name for name, loss in zip(self.setting.tasks, losses, strict=True) if not loss.isfinite())
         first = next((name for name, tensor in suspects if not tensor.isfinite().all()), "the loss itself")
         raise TrainingError(
             f"the loss of task {task!r} is not finite on {', '.join(str(self.setting.dates[day]) for day in days)} "
-            f"(seed {self.seed}, epoch {self.at.epoch}, step {step}); first bad tensor: {first}. Lower "
+            f"(seed {self.seed}, epoch {self.at.epoch}, step {step}); first bad tensor: {first}{blamed}. Lower "
             "training.learning_rate, or look at that day's prices; the last checkpoint is whole"
         )
 
-    def _close_epoch(self, started: float, telemetry: Mapping[str, list[float]]) -> None:
+    def _close_epoch(self, started: float) -> None:
         setting = self.setting
+        telemetry = setting.balancer.telemetry(self.balance)  # of this epoch: before the balancer closes it
         train = self.at.losses.double().cpu().mean(dim=0)
-        predicted = predict(self.model, setting.tasks, setting.batches, setting.valid_days, setting.n_symbols)
+        predicted = predict(self.model, setting.tasks, setting.batches, setting.valid_days, len(setting.symbols))
         indicator = predicted.losses
         if setting.indicator_days is not None:
             indicator = predict(
-                self.model, setting.tasks, setting.batches, setting.indicator_days, setting.n_symbols
+                self.model, setting.tasks, setting.batches, setting.indicator_days, len(setting.symbols)
             ).losses
         self.balance = setting.balancer.end_epoch(train, torch.from_numpy(indicator), self.balance)
         names = list(setting.tasks)
@@ -239,7 +255,7 @@ class Trainer:
         if setting.indicator_days is not None:
             row["indicator"] = dict(zip(names, indicator.tolist(), strict=True))
         if setting.curve_days:
-            seen = predict(self.model, setting.tasks, setting.batches, setting.curve_days, setting.n_symbols)
+            seen = predict(self.model, setting.tasks, setting.batches, setting.curve_days, len(setting.symbols))
             row["test"] = dict(zip(names, seen.losses.tolist(), strict=True))
         value = _monitored(row, setting.training.monitor)
         row["best"] = math.isnan(self.at.best) or self._sign * (value - self.at.best) > 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from mimstocr.balancing import Balancer, State
+from mimstocr.errors import TrainingError
 from mimstocr.tasks import Task
 from mimstocr.training.batches import DayBatch
 from mimstocr.training.model import Model
@@ -40,8 +42,10 @@ def mean_over_days(losses: Tensor, present: Tensor) -> Tensor:
 def backward(model: Model, losses: Tensor, balancer: Balancer, state: State) -> State:
     """Set every parameter's gradient from the task losses [K]; gives the balancer's new state.
 
-    One backward pass in all for a balancer that reads losses, one a task for one that reads gradients.
+    One backward pass in all for a balancer that reads losses, one a task for one that reads gradients. Raises
+    TrainingError for a loss below 0 under a balancer that refuses it.
     """
+    losses = checked(losses, model.heads, balancer)
     entered = balancer.transform(losses)
     model.zero_grad(set_to_none=True)
     if balancer.reads == "losses":
@@ -57,9 +61,36 @@ def backward(model: Model, losses: Tensor, balancer: Balancer, state: State) -> 
         rows.append(torch.cat([grad.reshape(-1) for grad in grads[: len(shared)]]))
         for parameter, grad in zip(own, grads[len(shared) :], strict=True):
             parameter.grad = grad
-    update, state = balancer.update(torch.stack(rows), state)
+    update, state = balancer.update(torch.stack(rows), losses.detach(), state)
     done = 0
     for parameter in shared:
         parameter.grad = update[done : done + parameter.numel()].view_as(parameter)
         done += parameter.numel()
     return state
+
+
+def look_back(model: Model, tasks: Mapping[str, Task], batch: DayBatch, balancer: Balancer, state: State) -> State:
+    """The balancer's state after the optimiser's step, told the losses of the same batch as they are now."""
+    if not balancer.looks_back:
+        return state
+    with torch.no_grad():
+        outputs = model(batch.x, batch.valid, batch.facts)
+        losses = mean_over_days(*daily_losses(tasks, outputs, batch))
+    return balancer.after_step(checked(losses, tasks, balancer), state)
+
+
+def checked(losses: Tensor, names: Iterable[str], balancer: Balancer) -> Tensor:
+    """The losses [K]. Raises TrainingError when one is below 0 and the balancer refuses that."""
+    reason = balancer.negative_losses
+    if reason is None:
+        return losses
+    if losses.device.type != "cpu":
+        # a GPU is not made to wait at every step: a NaN goes through everything and stops the run at the next look
+        return losses.where(losses.detach() >= 0, math.nan)
+    for name, loss in zip(names, losses.tolist(), strict=True):
+        if loss < 0:
+            raise TrainingError(
+                f"balancer {balancer.kind}: expected losses of at least 0, but that of task {name!r} is {loss:.6g}; "
+                f"{reason}"
+            )
+    return losses

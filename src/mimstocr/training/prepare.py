@@ -62,6 +62,8 @@ def prepare(config: Config) -> Prepared:
     """
     device = resolve_device(config.training.device)
     panel = load_panel(config.data)
+    if "concepts" in panel and "concepts" not in config.backbone.reads:
+        panel = panel.drop_vars(["concepts", "concept"])  # what nobody reads is no part of what a result depends on
     days = days_of(panel)
     splits = resolve_splits(config.splits, days, config.reach)
     rows = usable(panel)

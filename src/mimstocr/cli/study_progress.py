@@ -1,0 +1,87 @@
+"""The live display of a study: how many runs are done, and where each that runs stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from mimstocr.studies.runner import Job, StudyWatcher
+
+
+@contextmanager
+def study_progress(console: Console, name: str) -> Iterator[StudyWatcher]:
+    """A bar for the study and one a run on a terminal; a line a run that begins or ends everywhere."""
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[told]}", style="dim"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bars:
+        yield _Display(console, bars, name)
+
+
+class _Display:
+    def __init__(self, console: Console, bars: Progress, name: str) -> None:
+        self.console = console
+        self.bars = bars
+        self.name = name
+        self.whole: TaskID | None = None
+        self.bar: dict[str, TaskID] = {}
+        self.best: dict[str, str] = {}
+        self.failed = 0
+
+    def begin(self, n_runs: int, n_finished: int, jobs: list[Job]) -> None:
+        """The bar of the study."""
+        self._say(f"{self.name}: {n_runs} runs, {n_finished} finished before, {len(jobs)} to do")
+        self.whole = self.bars.add_task(self.name, total=n_runs, completed=n_finished, told="")
+
+    def started(self, job: Job) -> None:
+        """A bar for the run."""
+        self._say(f"{job.name}: begun in {job.config.folder}")
+        self.bar[job.name] = self.bars.add_task(job.name, total=None, told="reading data")
+
+    def step(self, job: Job, moment: Mapping[str, Any]) -> None:
+        """Move the bar: it is full after the last epoch there may be; early stopping ends sooner."""
+        epochs = job.config.training.max_epochs
+        losses = "  ".join(f"{task} {_loss(value)}" for task, value in moment["losses"].items())
+        self.bars.update(
+            self.bar[job.name],
+            total=epochs * moment["steps"],
+            completed=(moment["epoch"] - 1) * moment["steps"] + moment["step"],
+            told=f"epoch {moment['epoch']}/{epochs}  {losses}  {self.best.get(job.name, '')}",
+        )
+
+    def epoch(self, job: Job, row: Mapping[str, Any]) -> None:
+        """Remember the best so far."""
+        if row["best"]:
+            figure = row["rank_ic"]
+            shown = "-" if figure is None else f"{figure:+.4f}"
+            self.best[job.name] = f"valid RankIC {shown} (epoch {row['epoch']})"
+
+    def ended(self, job: Job, failure: str | None, finished: bool) -> None:
+        """Its last line."""
+        self.bars.remove_task(self.bar.pop(job.name))
+        if failure is not None:
+            self.failed += 1
+            first = failure.strip().splitlines()[-1] if failure.startswith("Traceback") else failure.splitlines()[0]
+            self._say(f"{job.name}: failed: {first}")
+        else:
+            self._say(f"{job.name}: {'finished' if finished else 'stopped, saved'}  {self.best.get(job.name, '')}")
+        if self.whole is not None:
+            told = f"{self.failed} failed" if self.failed else ""
+            self.bars.update(self.whole, advance=1 if finished else 0, told=told)
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def _loss(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

@@ -1,0 +1,130 @@
+"""Paired comparison of cells on the same test days (methods, section 8)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimstocr.components import near
+from mimstocr.errors import ConfigError
+from mimstocr.evaluation import benjamini_hochberg, mann_whitney, paired
+from mimstocr.studies.exhibits.base import Entry, Table
+from mimstocr.studies.exhibits.table import TableExhibit
+from mimstocr.studies.results import Result, Results, Shown, daily_series
+
+Series = Mapping[int, tuple[NDArray[np.datetime64], Mapping[str, NDArray[np.float64]]]]
+"""Seed to days and daily metrics."""
+
+
+def comparisons(results: Results, against: str) -> list[Table]:
+    """For each table of the study: every cell against the one that has the level `against` in its place.
+
+    The daily test metrics of the seeds that both have are averaged, day by day, and their differences tested: the
+    mean by a HAC t-test and a stationary bootstrap, adjusted over the table by Benjamini and Hochberg; the seeds'
+    means by Mann and Whitney. Raises ConfigError when no axis has the level, or no table shows a daily metric.
+    """
+    axis = next((axis for axis in results.grid.study.shown_axes if against in results.levels(axis)), None)
+    if axis is None:
+        known = [level for axis in results.grid.study.shown_axes for level in results.levels(axis)]
+        raise ConfigError(f"--against: no level {against!r} in study {results.grid.name}; {near(against, known)}")
+    tables = [
+        _compare(results, exhibit, axis, against, number)
+        for number, exhibit in enumerate(show for show in results.grid.study.show if isinstance(show, TableExhibit))
+    ]
+    if not tables:
+        raise ConfigError(f"--against: study {results.grid.name} shows no table, and so nothing to compare")
+    return tables
+
+
+def _compare(results: Results, exhibit: TableExhibit, axis: str, against: str, number: int) -> Table:
+    @lru_cache
+    def series(name: str) -> Series:
+        shown = next(shown for shown in results.shown if shown.name == name)
+        return _series(results.of(shown.cell))
+
+    axes = [name for name in results.grid.study.shown_axes if len(results.levels(name)) > 1]  # those that tell apart
+    lines: list[tuple[list[Entry], float]] = []
+    notes = [
+        f"differences of daily test metrics to {axis} = {against}, seeds that both have averaged day by day; t and p: "
+        "HAC (Newey and West); 95 %, p boot: stationary bootstrap; p adj.: by Benjamini and Hochberg over this table; "
+        "p seeds: Mann and Whitney on the seeds' means (in brackets the least that so few seeds can give)"
+    ]
+    for shown in results.shown:
+        if shown.levels[axis] == against:
+            continue
+        base = _partner(results, shown, axis, against)
+        if base is None:
+            continue
+        ours, theirs = series(shown.name), series(base.name)
+        seeds = sorted(ours.keys() & theirs.keys())
+        if not seeds:
+            notes.append(f"{shown.name}: no seed of which both it and {base.name} have a run folder; not compared")
+            continue
+        for label, figure in exhibit.metrics.items():
+            metric = figure.removeprefix("test.")
+            if metric == figure or metric not in ours[seeds[0]][1]:
+                continue
+            lines.append(_line([shown.levels[name] for name in axes], label, metric, ours, theirs, seeds))
+    adjusted = benjamini_hochberg(np.array([p for _, p in lines], dtype=np.float64))
+    body = [[*line, Entry(_p(p), value=float(p))] for (line, _), p in zip(lines, adjusted, strict=True)]
+    header = [*axes, "metric", f"- {against}", "95 %", "t", "p", "p boot", "p seeds", "seeds", "days", "p adj."]
+    name = f"{results.grid.name}-against-{against}" + (f"-{number + 1}" if number else "")
+    return Table(name, f"Against {against}, on the same test days", header, body, len(axes) + 1, notes)
+
+
+def _line(
+    levels: list[str], label: str, metric: str, ours: Series, theirs: Series, seeds: list[int]
+) -> tuple[list[Entry], float]:
+    days, left = _aligned(ours, metric, seeds)
+    other_days, right = _aligned(theirs, metric, seeds)
+    _, here, there = np.intersect1d(days, other_days, return_indices=True)
+    test = paired(left[here], right[there])
+    hac, bootstrap = test.hac, test.bootstrap
+    by_seed = [[float(np.nanmean(some[seed][1][metric])) for seed in seeds] for some in (ours, theirs)]
+    if len(seeds) > 1:
+        ranks = mann_whitney(np.array(by_seed[0]), np.array(by_seed[1]))
+        over_seeds = Entry(f"{_p(ranks.p)} ({ranks.smallest_p:.2g})", value=ranks.p)
+    else:
+        over_seeds = Entry("\N{EN DASH}")
+    entries = [
+        *(Entry(level) for level in levels),
+        Entry(label),
+        Entry(f"{hac.mean:+.4f}", value=hac.mean),
+        Entry(f"{bootstrap.low:+.4f} to {bootstrap.high:+.4f}"),
+        Entry(f"{hac.t:+.2f}", value=hac.t),
+        Entry(_p(hac.p), value=hac.p),
+        Entry(_p(bootstrap.p), value=bootstrap.p),
+        over_seeds,
+        Entry(str(len(seeds)), value=len(seeds)),
+        Entry(str(test.n_days), value=test.n_days),
+    ]
+    return entries, hac.p
+
+
+def _series(runs: list[Result]) -> Series:
+    """Of the runs that have their folder."""
+    return {run.seed: daily_series(run) for run in runs if run.folder is not None}
+
+
+def _aligned(series: Series, metric: str, seeds: list[int]) -> tuple[NDArray[np.datetime64], NDArray[np.float64]]:
+    """Days that all seeds have, and the mean over seeds of each; NaN where a seed has none."""
+    days = series[seeds[0]][0]
+    for seed in seeds[1:]:
+        days = np.intersect1d(days, series[seed][0])
+    values = [series[seed][1][metric][np.isin(series[seed][0], days)] for seed in seeds]
+    return days, np.mean(values, axis=0)
+
+
+def _partner(results: Results, shown: Shown, axis: str, level: str) -> Shown | None:
+    wanted = {**shown.levels, axis: level}
+    return next((other for other in results.shown if dict(other.levels) == wanted), None)
+
+
+def _p(p: float) -> str:
+    if math.isnan(p):
+        return "\N{EN DASH}"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"

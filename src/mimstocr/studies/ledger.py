@@ -1,0 +1,83 @@
+"""The ledger: one row a finished run, in a CSV file that can be committed, so that results add up over days."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from mimstocr.errors import RunError
+
+KEY = ("study", "cell", "seed")
+ABOUT = (*KEY, "config", "data", "device", "version", "finished")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run."""
+
+    study: str
+    cell: str
+    seed: int
+    config: str
+    """`config_hash` of its settings."""
+    data: str
+    """Fingerprint of its panel."""
+    device: str
+    version: str
+    """Of mimstocr."""
+    finished: str
+    """The day, ISO."""
+    figures: Mapping[str, float]
+    """Best epoch, epochs, seconds, and all metrics."""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A CSV file of rows; columns are the union of what the rows have."""
+
+    path: Path
+
+    def rows(self) -> list[Row]:
+        """All rows; none when the file is not there. Raises RunError naming the line that cannot be read."""
+        if not self.path.is_file():
+            return []
+        rows = []
+        with self.path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            if missing := [name for name in ABOUT if name not in (reader.fieldnames or ())]:
+                raise RunError(
+                    f"{self.path}: expected a ledger with columns {', '.join(ABOUT)}; it lacks {', '.join(missing)}"
+                )
+            for line in reader:
+                try:
+                    figures = {name: float(value) for name, value in line.items() if name not in ABOUT and value}
+                    about = {name: line[name] for name in ABOUT if name != "seed"}
+                    rows.append(Row(seed=int(line["seed"]), figures=figures, **about))
+                except (TypeError, ValueError) as error:
+                    raise RunError(f"{self.path}, line {reader.line_num}: not a row of a ledger ({error})") from None
+        return rows
+
+    def add(self, row: Row) -> None:
+        """Put a row in, in place of an older one of the same study, cell and seed. Other processes wait meanwhile."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{self.path}.lock"):
+            key = (row.study, row.cell, row.seed)
+            rows = [old for old in self.rows() if (old.study, old.cell, old.seed) != key]
+            self._write([*rows, row])
+
+    def _write(self, rows: list[Row]) -> None:
+        names = list(dict.fromkeys(name for row in rows for name in row.figures))
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([*ABOUT, *names])
+        for row in rows:
+            figures = [f"{row.figures[name]:.6g}" if name in row.figures else "" for name in names]
+            writer.writerow([*(getattr(row, name) for name in ABOUT), *figures])
+        partial = self.path.with_name(self.path.name + ".partial")
+        partial.write_text(text.getvalue())
+        partial.replace(self.path)

@@ -1,0 +1,175 @@
+"""What the runs of a study came to, cell by cell and seed by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from mimstocr.config import Config
+from mimstocr.evaluation import daily_metrics
+from mimstocr.evidence import split_of
+from mimstocr.predictions import matrix_of
+from mimstocr.runs import RunFolder
+from mimstocr.studies.ledger import Ledger
+from mimstocr.studies.study import Cell, Grid, config_hash
+
+State = Literal["finished", "unfinished", "failed", "missing"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run of a cell."""
+
+    cell: Cell
+    seed: int
+    state: State
+    figures: Mapping[str, float]
+    """Flat, such as test.rank_ic, valid.ic, tasks.momentum.test.accuracy, backtest.net.sharpe; empty unless
+    finished."""
+    folder: RunFolder | None
+    """None when there is no run folder: nothing was run, or the ledger alone knows of it."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of a cell over its seeds."""
+
+    mean: float
+    std: float
+    """Sample standard deviation (n - 1); NaN for one seed."""
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A cell as it is shown: without the axis that validation chose, if one did."""
+
+    levels: Mapping[str, str]
+    cell: Cell
+    chosen: str | None
+    """The chosen level."""
+
+    @property
+    def name(self) -> str:
+        """Its levels."""
+        return " / ".join(self.levels.values())
+
+
+@dataclass(frozen=True)
+class Results:
+    """All runs of a grid."""
+
+    grid: Grid
+    runs: Sequence[Result]
+    stale: int = 0
+    """Rows of the ledger of the same study, cell and seed that were made with other settings, and left out."""
+
+    def of(self, cell: Cell) -> list[Result]:
+        """The finished runs of a cell."""
+        return [run for run in self.runs if run.cell is cell and run.state == "finished"]
+
+    def figure(self, cell: Cell, name: str) -> Figure | None:
+        """Mean and spread over the seeds that have the figure; none: no seed has it."""
+        values = [run.figures[name] for run in self.of(cell) if name in run.figures]
+        if not values:
+            return None
+        std = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+        return Figure(float(np.mean(values)), std, len(values))
+
+    @cached_property
+    def shown(self) -> list[Shown]:
+        """The cells to show; where an axis is chosen, the level with the best mean on the validation split.
+
+        A combination without any finished run is shown at the first of its levels, which says `missing`.
+        """
+        choose = self.grid.study.choose
+        if choose is None:
+            return [Shown(cell.levels, cell, None) for cell in self.grid.cells]
+        groups: dict[tuple[str, ...], list[Cell]] = {}
+        axes = self.grid.study.shown_axes
+        for cell in self.grid.cells:
+            groups.setdefault(tuple(cell.levels[axis] for axis in axes), []).append(cell)
+        shown = []
+        for levels, cells in groups.items():
+            best = max(cells, key=lambda cell: self._merit(cell, choose.by))
+            some = self.figure(best, choose.by) is not None
+            shown.append(Shown(dict(zip(axes, levels, strict=True)), best, best.levels[choose.axis] if some else None))
+        return shown
+
+    def levels(self, axis: str) -> list[str]:
+        """The levels of an axis that are shown, in the order of the file."""
+        here = {shown.levels[axis] for shown in self.shown}
+        return [level for level in self.grid.study.axes[axis] if level in here]
+
+    def _merit(self, cell: Cell, name: str) -> float:
+        found = self.figure(cell, name)
+        return -np.inf if found is None or np.isnan(found.mean) else found.mean
+
+
+def collect(grid: Grid, out: Path, ledger: Ledger | None = None) -> Results:
+    """What is known of every run of a grid: from its folder under `out`, else from the ledger."""
+    known = {(row.study, row.cell, row.seed): row for row in ledger.rows()} if ledger else {}
+    runs, stale = [], 0
+    for cell in grid.cells:
+        for seed in grid.seeds:
+            found = look(cell, seed, out)
+            if found.state != "finished":
+                row = known.get((grid.name, cell.name, seed))
+                if row is not None and row.config == config_hash(cell.config):
+                    found = Result(cell, seed, "finished", row.figures, None)
+                elif row is not None:
+                    stale += 1
+            runs.append(found)
+    return Results(grid, runs, stale)
+
+
+def look(cell: Cell, seed: int, out: Path) -> Result:
+    """The state of one run by its folder."""
+    config = cell.run(seed, out)
+    path = config.folder
+    failed = failure_file(config).is_file()
+    if not (path / "config.yaml").is_file():
+        return Result(cell, seed, "failed" if failed else "missing", {}, None)
+    folder = RunFolder(path)
+    if (path / "report.html").is_file():  # what a run writes last
+        return Result(cell, seed, "finished", flat(folder.read_json("metrics.json"), seed), folder)
+    return Result(cell, seed, "failed" if failed else "unfinished", {}, folder)
+
+
+def failure_file(config: Config) -> Path:
+    """Where it is written why a run failed; beside its folder, which a run that could not start does not have."""
+    return config.folder.with_name(f"{config.folder.name}.failed.txt")
+
+
+def flat(metrics: Mapping[str, Any], seed: int) -> dict[str, float]:
+    """All numbers of one seed's metrics and of the run's backtest by dotted name; what is not known is left out."""
+    tree = {**metrics["seeds"][str(seed)], "backtest": metrics["backtest"]}
+    found: dict[str, float] = {}
+
+    def walk(prefix: str, inner: Any) -> None:
+        if isinstance(inner, Mapping):
+            for key, value in inner.items():
+                walk(f"{prefix}.{key}" if prefix else str(key), value)
+        elif isinstance(inner, int | float) and not isinstance(inner, bool):
+            found[prefix] = inner
+
+    walk("", tree)
+    return found
+
+
+def daily_series(result: Result, split: str = "test") -> tuple[NDArray[np.datetime64], dict[str, NDArray[np.float64]]]:
+    """Days and the daily metrics (ic, rank_ic, precision@N, ...) of a finished run that has its folder."""
+    assert result.folder is not None
+    config: Config = result.folder.config()
+    table = split_of(result.folder.read_frame("predictions.parquet"), split).filter(pl.col("seed") == result.seed)
+    dates, _, scores = matrix_of(table, "score")
+    _, _, returns = matrix_of(table, f"label.{config.priced()[0]}")
+    settings = config.evaluation
+    return dates, daily_metrics(scores, returns, precision_at=settings.precision_at, ndcg_at=settings.ndcg_at)

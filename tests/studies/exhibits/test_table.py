@@ -1,0 +1,87 @@
+"""The table of a study, place by place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+
+from mimstocr.studies.exhibits import Table
+from mimstocr.studies.results import Results
+
+Made = Callable[..., Results]
+
+FIGURES = {
+    ("EW / slow", 0): {"test.ic": 0.05, "valid.rank_ic": 0.5},
+    ("EW / slow", 1): {"test.ic": 0.07, "valid.rank_ic": 0.7},
+    ("EW / fast", 0): {"test.ic": 0.01, "valid.rank_ic": 0.9},
+    ("CQB / slow", 0): {"test.ic": 0.08, "valid.rank_ic": 0.4},
+    ("CQB / fast", 0): {"test.ic": 0.02, "valid.rank_ic": 0.3},
+    ("STL / slow", 0): {"test.ic": 0.03, "valid.rank_ic": 0.1},
+}
+
+
+def table_of(results: Results) -> Table:
+    return results.grid.study.show[0].make(results).tables[0]
+
+
+def test_mean_spread_and_number_of_seeds_with_the_best_marked_down_each_column(made: Made) -> None:
+    table = table_of(made(FIGURES))
+    assert table.header == ["method", "slow IC ↑", "fast IC ↑"]
+    spread = math.sqrt(((0.05 - 0.06) ** 2 + (0.07 - 0.06) ** 2) / 1) * 1000
+    assert [[entry.text for entry in row] for row in table.rows] == [
+        ["EW", f"0.0600 ({spread:.1f}) ×2", "0.0100 (–) ×1"],
+        ["CQB", "0.0800 (–) ×1", "0.0200 (–) ×1"],
+        ["STL", "0.0300 (–) ×1", "–"],
+    ]
+    assert [[entry.mark for entry in row[1:]] for row in table.rows] == [
+        ["second", "second"],
+        ["best", "best"],
+        ["", ""],
+    ]
+    assert table.rows[0][1].value == pytest.approx(0.06)
+
+
+def test_the_contest_may_be_along_another_axis(made: Made) -> None:
+    show = [{"kind": "table", "rows": ["method"], "columns": ["rate"], "metrics": {"IC": "test.ic"}, "compete": "rate"}]
+    table = table_of(made(FIGURES, show=show))
+    assert [[entry.mark for entry in row[1:]] for row in table.rows] == [
+        ["best", "second"],
+        ["best", "second"],
+        ["", ""],
+    ]
+
+
+def test_equal_means_are_best_together(made: Made) -> None:
+    figures = {(f"{method} / slow", 0): {"test.ic": value} for method, value in (("EW", 1), ("CQB", 1), ("STL", 0.5))}
+    table = table_of(made(figures))
+    assert [row[1].mark for row in table.rows] == ["best", "best", "second"]
+
+
+def test_percentages(made: Made) -> None:
+    show = [{"kind": "table", "rows": ["method", "rate"], "metrics": {"IC": "test.ic"}, "percent": True}]
+    table = table_of(made(FIGURES, show=show))
+    assert [entry.text for entry in table.rows[0]] == ["EW", "slow", "6.00 (14.1) ×2"]
+    assert table.labels == 2
+    assert "of the fraction" in table.notes[0]
+
+
+def test_validation_chooses_and_test_figures_have_no_say(made: Made) -> None:
+    choose = {"axis": "rate", "by": "valid.rank_ic"}
+    show = [{"kind": "table", "rows": ["method"], "metrics": {"IC": "test.ic"}}]
+    table = table_of(made(FIGURES, choose=choose, show=show))
+    # EW: 0.9 of one seed against a mean of 0.6, though its test IC is the worse
+    assert [row[1].text for row in table.rows] == [
+        "0.0100 (–) ×1 at fast",
+        "0.0800 (–) ×1 at slow",
+        "0.0300 (–) ×1 at slow",
+    ]
+    assert "rate chosen for each cell by the mean valid.rank_ic" in table.notes[1]
+
+
+def test_nothing_finished_shows_dashes(made: Made) -> None:
+    table = table_of(made({}))
+    assert {entry.text for row in table.rows for entry in row[1:]} == {"–"}
+    table = table_of(made({}, choose={"axis": "rate"}, show=[{"kind": "table", "rows": ["method"]}]))
+    assert [[entry.text for entry in row] for row in table.rows] == [[name, "–", "–"] for name in ("EW", "CQB", "STL")]

@@ -1,0 +1,64 @@
+"""The ledger on disk."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mimstocr.errors import RunError
+from mimstocr.studies.ledger import Ledger, Row
+
+ROW = Row(
+    "table1", "LSTM / EW, plain", 0, "abc", "def", "cpu", "0.1.0", "2026-01-01", {"test.ic": 0.0712345, "epochs": 48}
+)
+
+
+def test_rows_come_back(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "deep" / "ledger.csv")
+    assert ledger.rows() == []
+    other = replace(ROW, seed=1, figures={"test.ic": -1e-9, "valid.ic": 2.0})
+    ledger.add(ROW)
+    ledger.add(other)
+    assert ledger.rows() == [ROW, other]
+
+
+def test_a_run_has_one_row(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.csv")
+    ledger.add(ROW)
+    ledger.add(replace(ROW, seed=1))
+    ledger.add(replace(ROW, figures={"test.ic": 0.5}))
+    assert [(row.seed, row.figures["test.ic"]) for row in ledger.rows()] == [(1, 0.0712345), (0, 0.5)]
+
+
+def test_writers_do_not_lose_each_others_rows(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.csv")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda seed: ledger.add(replace(ROW, seed=seed)), range(24)))
+    assert sorted(row.seed for row in ledger.rows()) == list(range(24))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a,b\n1,2\n", r"expected a ledger with columns study, cell, seed, .*; it lacks study"),
+        (
+            "study,cell,seed,config,data,device,version,finished,x\na,b,one,c,d,e,f,g,1\n",
+            r"ledger.csv, line 2: not a row",
+        ),
+        (
+            "study,cell,seed,config,data,device,version,finished,x\na,b,1,c,d,e,f,g,no\n",
+            r"ledger.csv, line 2: not a row",
+        ),
+    ],
+)
+def test_what_is_no_ledger_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "ledger.csv"
+    path.write_text(text)
+    with pytest.raises(RunError, match=said):
+        Ledger(path).rows()
+    with pytest.raises(RunError, match=said):
+        Ledger(path).add(ROW)
+    assert path.read_text() == text
