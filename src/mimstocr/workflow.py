@@ -133,14 +133,22 @@ def evaluate(path: Path, *, split: str = "test") -> dict[str, Any]:
 
 
 def run_backtest(
-    path: Path, *, k: int | None = None, cost: float | None = None, delay: int | None = None, split: str = "test"
+    path: Path,
+    *,
+    k: int | None = None,
+    cost: float | None = None,
+    delay: int | None = None,
+    split: str = "test",
+    panel: Panel | None = None,
 ) -> BacktestResult:
     """The run's averaged scores through its strategy on the valid or test split; k, cost and delay may differ.
 
-    delay: trading days from score to fill; by default that of the return label.
+    delay: trading days from score to fill; by default that of the return label. panel: the run's own, where it is
+    at hand already; by default its source is read.
     """
     folder = RunFolder.open(path)
-    return _backtest(folder, load_panel(folder.config().data), k=k, cost=cost, delay=delay, split=split)
+    panel = load_panel(folder.config().data) if panel is None else panel
+    return _backtest(folder, panel, k=k, cost=cost, delay=delay, split=split)
 
 
 def write_report(path: Path) -> Path:

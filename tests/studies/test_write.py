@@ -2,8 +2,15 @@
 
 import csv
 import io
+from collections.abc import Callable
+from pathlib import Path
 
+import pytest
+
+from mimstocr.errors import ConfigError
 from mimstocr.studies.exhibits import Entry, Table
+from mimstocr.studies.results import Results
+from mimstocr.studies.show import Showing, write_showing
 from mimstocr.studies.write import comma_separated, latex, markdown
 
 TABLE = Table(
@@ -62,3 +69,12 @@ def test_csv_has_the_numbers_behind_the_places() -> None:
         ["LSTM", "50 %", "0.05"],
         ["GATs", "EW|x", "–"],
     ]
+
+
+def test_two_of_one_name_are_refused(made: Callable[..., Results], tmp_path: Path) -> None:
+    table = {"kind": "table", "rows": ["method", "rate"]}
+    results = made({}, show=[table, table])
+    shows = [("", exhibit.make(results)) for exhibit in results.grid.study.show]
+    with pytest.raises(ConfigError, match="study made: what it shows would write made twice"):
+        write_showing(Showing(results, shows, []), tmp_path / "shown")
+    assert not (tmp_path / "shown").exists()

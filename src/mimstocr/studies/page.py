@@ -65,7 +65,9 @@ def study_page(results: Results, shows: Sequence[tuple[str, Shows]], comparisons
     Links to the reports of runs are as seen from `out/studies/NAME`, where `write_showing` puts the page.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mimstocr.studies", "."),
+        loader=jinja2.ChoiceLoader(  # the look is that of the run's report
+            [jinja2.PackageLoader("mimstocr.studies", "."), jinja2.PackageLoader("mimstocr.report", ".")]
+        ),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

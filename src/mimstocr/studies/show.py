@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mimstocr.data.panel import few, repeated
+from mimstocr.errors import ConfigError
 from mimstocr.studies.compare import comparisons
 from mimstocr.studies.exhibits.base import Drawing, Shows, Table
 from mimstocr.studies.ledger import Ledger
@@ -58,7 +60,16 @@ def show_study(grid: Grid, out: Path, ledger: Ledger | None = None, against: str
 
 
 def write_showing(showing: Showing, folder: Path) -> Path:
-    """Every table as Markdown, LaTeX and CSV, every figure as SVG and PNG, all of it as a page. Gives the page."""
+    """Every table as Markdown, LaTeX and CSV, every figure as SVG and PNG, all of it as a page. Gives the page.
+
+    Raises ConfigError when two of them would have one name.
+    """
+    names = [*(table.name for table in showing.tables), *(drawing.name for drawing in showing.drawings)]
+    if twice := repeated(names):
+        raise ConfigError(
+            f"study {showing.results.grid.name}: what it shows would write {few(twice)} twice; "
+            "let its exhibits differ in kind or settings"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     for table in showing.tables:
         for suffix, write in WRITERS.values():

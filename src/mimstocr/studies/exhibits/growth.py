@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from mimstocr.backtest import BacktestResult
+    from mimstocr.data import Panel
     from mimstocr.studies.results import Results, Shown
 
 Mark = Literal["", "best", "second"]
@@ -89,9 +90,10 @@ class Growth(style.Lined):
     def make(self, results: Results) -> Shows:
         """A drawing for each combination of the other axes, and one table of all accounts."""
         drawings, why, rows, notes = [], [], [], []
+        panels: dict[str, Panel] = {}
         for group in self.groups(results):
             told = Told()
-            accounts = [account for shown in group.cells if (account := self._account(results, shown, told))]
+            accounts = [account for shown in group.cells if (account := self._account(results, shown, told, panels))]
             lacks = [*told.notes, *style.account(results, group.cells, folders=True)]
             notes += group.told(lacks)
             if not accounts:
@@ -107,8 +109,9 @@ class Growth(style.Lined):
         tables = [self._table(results, rows, list(dict.fromkeys(notes)))] if rows else []
         return self.shows(results, drawings, why, tables)
 
-    def _account(self, results: Results, shown: Shown, told: Told) -> Account | None:
-        """The backtests of a cell's runs; what goes wrong or differs becomes a note."""
+    def _account(self, results: Results, shown: Shown, told: Told, panels: dict[str, Panel]) -> Account | None:
+        """The backtests of a cell's runs; what goes wrong or differs becomes a note. `panels` by their settings."""
+        from mimstocr.data import load_panel
         from mimstocr.workflow import run_backtest
 
         paths: list[Path] = []
@@ -116,7 +119,11 @@ class Growth(style.Lined):
         for run in style.with_folder(results, shown):
             assert run.folder is not None
             try:
-                result = run_backtest(run.folder.path, cost=self.cost, delay=self.delay)
+                data = run.folder.config().data
+                read = data.model_dump_json()
+                if read not in panels:
+                    panels[read] = load_panel(data)
+                result = run_backtest(run.folder.path, cost=self.cost, delay=self.delay, panel=panels[read])
             except MimstocrError as error:
                 told.notes.append(f"{style.named_runs([(shown.name, run.seed)])} cannot be backtested here: {error}.")
                 continue

@@ -64,7 +64,9 @@ class TableExhibit(Exhibit):
             ),
         ]
         title = self.title or results.grid.study.title
-        table = Table(results.grid.name, title, header, body, len(self.rows), notes=self._notes(results))
+        number = [show for show in results.grid.study.show if isinstance(show, TableExhibit)].index(self)
+        name = results.grid.name + (f"-{number + 1}" if number else "")
+        table = Table(name, title, header, body, len(self.rows), notes=self._notes(results))
         return Shows(tables=[table])
 
     def _combinations(self, results: Results, axes: tuple[str, ...]) -> list[dict[str, str]]:
