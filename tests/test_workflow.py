@@ -16,7 +16,7 @@ import pytest
 
 import mimstocr
 from mimstocr.config import Config
-from mimstocr.errors import DataError, RunError
+from mimstocr.errors import ConfigError, DataError, RunError
 from mimstocr.training.loop import Moment
 from mimstocr.workflow import Quiet
 
@@ -266,3 +266,54 @@ def test_only_valid_and_test_have_evidence(finished: Path) -> None:
     for call in (mimstocr.evaluate, mimstocr.run_backtest):
         with pytest.raises(RunError, match="no evidence on split 'live'; expected valid or test"):
             call(finished, split="live")
+
+
+# ---- backbones that look across stocks -------------------------------------------------------------------------------
+
+
+def concept_file(folder: Path, *rows: str) -> Path:
+    path = folder / "concepts.csv"
+    path.write_text("\n".join(["symbol,concept", *rows]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["hist", "rsr", "gats"])
+def test_a_cross_sectional_backbone_from_prices_to_the_list(
+    kind: str, small: Make, prices: Path, tmp_path: Path
+) -> None:
+    table = concept_file(tmp_path, *(f"S{i:02d},{'abc'[i % 3]}" for i in range(11)))
+    data = {"source": f"parquet:{prices}", "concepts": str(table)}
+    result = mimstocr.run(small(backbone={"kind": kind, "hidden_size": 6, "num_layers": 1}, data=data))
+    path = result.folder.path
+    known = pl.read_parquet(path / "predictions.parquet")
+    last = known.filter(pl.col("date") == known["date"].max()).sort("symbol")
+    again = mimstocr.recommend(path).sort("symbol")
+    assert np.allclose(again["score"], last["score"], atol=1e-6)  # read anew, with the concepts of the checkpoint
+    notes = result.folder.read_json("data.json")["inspection"]["notes"]
+    assert any("1 symbols have no concept (S11)" in note for note in notes)
+    assert any("20-day mean dollar volume" in note for note in notes) == (kind == "hist")
+    concept_file(tmp_path, *(f"S{i:02d},{'xyz'[i % 3]}" for i in range(11)))
+    if kind == "gats":
+        assert mimstocr.recommend(path).sort("symbol")["score"].equals(again["score"])
+    else:
+        with pytest.raises(DataError, match=r"the model has not learned 3 concepts of the table .x, y, z."):
+            mimstocr.recommend(path)
+
+
+def test_without_a_concept_table_rsr_is_refused_and_hist_says_what_it_leaves_out(small: Make) -> None:
+    with pytest.raises(ConfigError, match=r"data\.concepts"):
+        mimstocr.run(small(backbone={"kind": "rsr", "hidden_size": 4}))
+    assert not small().folder.exists()
+    result = mimstocr.run(small(backbone={"kind": "hist", "hidden_size": 4}))
+    notes = result.folder.read_json("data.json")["inspection"]["notes"]
+    assert "no concept table (data.concepts): hist runs without the part that reads concepts" in notes
+
+
+def test_concepts_change_nothing_for_a_backbone_that_reads_none(small: Make, prices: Path, tmp_path: Path) -> None:
+    data = {"source": f"parquet:{prices}", "concepts": str(concept_file(tmp_path, "S00,a"))}
+    with_table = mimstocr.run(small(name="with", data=data))
+    without = mimstocr.run(small(name="without"))
+    one, other = (run.folder.read_frame("predictions.parquet") for run in (with_table, without))
+    assert one.equals(other)
+    prints = [run.folder.read_json("environment.json")["data_fingerprint"] for run in (with_table, without)]
+    assert prints[0] == prints[1]

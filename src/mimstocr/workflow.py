@@ -75,6 +75,7 @@ def run(config: Config, *, resume: bool = False, watcher: Watcher | None = None)
     settle(config.training.threads)
     prepared = prepare(config)
     _try_backtest(prepared)
+    fresh_model(prepared, config.seeds[0])  # a backbone that lacks what it needs says so before anything is written
     if resume and config.folder.exists():
         folder = RunFolder.open(config.folder)
         _check_same(folder.config(), config, folder)

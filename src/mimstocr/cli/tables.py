@@ -129,7 +129,7 @@ def print_table(console: Console, table: StudyTable) -> None:
     """A table of a study: best bold, second underlined, a level that repeats the row above left blank."""
     shown = Table(title=table.title, title_justify="left")
     for number, name in enumerate(table.header):
-        shown.add_column(name, justify="left" if number < table.labels else "right", no_wrap=number < table.labels)
+        shown.add_column(name, justify="left" if number < table.labels else "right", overflow="fold")
     style = {"": "", "best": "bold", "second": "underline"}
     before: list[str] = []
     for row in table.rows:
@@ -140,6 +140,9 @@ def print_table(console: Console, table: StudyTable) -> None:
         names = [Text("" if again else label) for label, again in zip(labels, repeats, strict=True)]
         shown.add_row(*names, *(Text(entry.text, style=style[entry.mark]) for entry in row[table.labels :]))
         before = labels
+    # a file or a pipe has no edge; a narrow terminal folds, and cuts nothing off
+    if not console.is_terminal:
+        console.width = max(console.width, console.measure(shown, options=console.options.update(width=10_000)).maximum)
     console.print(shown)
     for note in table.notes:
         console.print(note, style="dim", highlight=False, markup=False)

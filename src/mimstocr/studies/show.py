@@ -64,8 +64,9 @@ def write_showing(showing: Showing, folder: Path) -> Path:
 
     Raises ConfigError when two of them would have one name.
     """
-    names = [*(table.name for table in showing.tables), *(drawing.name for drawing in showing.drawings)]
-    if twice := repeated(names):
+    tables = [table.name for table in showing.tables]
+    drawings = [drawing.name for drawing in showing.drawings]
+    if twice := repeated(tables) + repeated(drawings):
         raise ConfigError(
             f"study {showing.results.grid.name}: what it shows would write {few(twice)} twice; "
             "let its exhibits differ in kind or settings"
