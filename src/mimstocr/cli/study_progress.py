@@ -36,12 +36,13 @@ class _Display:
         self.whole: TaskID | None = None
         self.bar: dict[str, TaskID] = {}
         self.best: dict[str, str] = {}
-        self.failed = 0
+        self.n_runs = self.done = self.failed = 0
 
     def begin(self, n_runs: int, n_finished: int, jobs: list[Job]) -> None:
         """The bar of the study."""
         self._say(f"{self.name}: {n_runs} runs, {n_finished} finished before, {len(jobs)} to do")
-        self.whole = self.bars.add_task(self.name, total=n_runs, completed=n_finished, told="")
+        self.n_runs, self.done = n_runs, n_finished
+        self.whole = self.bars.add_task(self.name, total=n_runs, completed=n_finished, told=self._account())
 
     def started(self, job: Job) -> None:
         """A bar for the run."""
@@ -76,8 +77,11 @@ class _Display:
         else:
             self._say(f"{job.name}: {'finished' if finished else 'stopped, saved'}  {self.best.get(job.name, '')}")
         if self.whole is not None:
-            told = f"{self.failed} failed" if self.failed else ""
-            self.bars.update(self.whole, advance=1 if finished else 0, told=told)
+            self.done += finished
+            self.bars.update(self.whole, completed=self.done, told=self._account())
+
+    def _account(self) -> str:
+        return f"{self.done} of {self.n_runs} runs" + (f", {self.failed} failed" if self.failed else "")
 
     def _say(self, text: str) -> None:
         self.console.print(text, highlight=False, soft_wrap=True, markup=False)

@@ -77,7 +77,9 @@ def _concepts(panel: Panel, learned: Sequence[str] | None) -> NDArray[np.bool_]:
             f"the model has not learned {len(unknown)} concepts of the table ({few(unknown)}); give it the table that "
             "it was trained with by data.concepts, or train anew"
         )
-    table: NDArray[np.bool_] = panel["concepts"].values.copy() if names else np.zeros((panel.sizes["symbol"], 0), dtype=bool)
+    table: NDArray[np.bool_] = (
+        panel["concepts"].values.copy() if names else np.zeros((panel.sizes["symbol"], 0), dtype=bool)
+    )
     if learned is None:
         return table
     column = {name: i for i, name in enumerate(names)}

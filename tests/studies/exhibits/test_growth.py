@@ -54,7 +54,7 @@ def finish(cell: Cell, seed: int, out: Path, prices: Path, test_days: int = 20) 
     write_yaml(config.folder / "config.yaml", config)
     table = pl.read_parquet(prices).select("date", "symbol")
     days = table["date"].unique().sort()[-test_days:]
-    table = table.filter(pl.col("date").is_in(days.implode()))
+    table = table.filter(pl.col("date").is_in(days.to_list()))
     rng = np.random.default_rng([seed, len(cell.name)])
     score = pl.Series("score", rng.normal(size=len(table)).astype(np.float32))
     table = table.with_columns(score, seed=pl.lit(seed, pl.Int32), split=pl.lit("test"))

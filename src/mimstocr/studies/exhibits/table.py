@@ -53,7 +53,7 @@ class TableExhibit(Exhibit):
             line = [Entry(level) for level in row.values()]
             for column in columns:
                 shown = _find(results, {**row, **column})
-                line += [self._entry(results, shown, name, marks) for name in self.metrics.values()]
+                line += self._entries(results, shown, marks)
             body.append(line)
         header = [
             *self.rows,
@@ -91,18 +91,23 @@ class TableExhibit(Exhibit):
                             marks[cell, name] = "best" if mean == values[0] else "second"
         return marks
 
-    def _entry(self, results: Results, shown: Shown | None, name: str, marks: Mapping[tuple[str, str], str]) -> Entry:
-        found = None if shown is None else results.figure(shown.cell, name)
-        if shown is None or found is None:
-            return Entry("\N{EN DASH}")
+    def _entries(self, results: Results, shown: Shown | None, marks: Mapping[tuple[str, str], str]) -> list[Entry]:
+        """The places of one cell, the chosen level at the first."""
+        entries = []
         scale, digits = (100, 2) if self.percent else (1, 4)
         digits = digits if self.digits is None else self.digits
-        spread = "\N{EN DASH}" if math.isnan(found.std) else f"{found.std * 1000:.1f}"
-        text = f"{found.mean * scale:.{digits}f} ({spread}) \N{MULTIPLICATION SIGN}{found.seeds}"
-        if shown.chosen is not None:
-            text += f" at {shown.chosen}"
-        mark = marks.get((shown.name, name), "")
-        return Entry(text, "best" if mark == "best" else "second" if mark else "", found.mean)
+        for number, name in enumerate(self.metrics.values()):
+            found = None if shown is None else results.figure(shown.cell, name)
+            if shown is None or found is None:
+                entries.append(Entry("\N{EN DASH}"))
+                continue
+            spread = "\N{EN DASH}" if math.isnan(found.std) else f"{found.std * 1000:.1f}"
+            text = f"{found.mean * scale:.{digits}f} ({spread}) \N{MULTIPLICATION SIGN}{found.seeds}"
+            if number == 0 and shown.chosen is not None:
+                text += f" at {shown.chosen}"
+            mark = marks.get((shown.name, name), "")
+            entries.append(Entry(text, "best" if mark == "best" else "second" if mark else "", found.mean))
+        return entries
 
     def _notes(self, results: Results) -> list[str]:
         notes = [
