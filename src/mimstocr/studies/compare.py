@@ -51,7 +51,8 @@ def _compare(results: Results, exhibit: TableExhibit, axis: str, against: str, n
     notes = [
         f"differences of daily test metrics to {axis} = {against}, seeds that both have averaged day by day; t and p: "
         "HAC (Newey and West); 95 %, p boot: stationary bootstrap; p adj.: by Benjamini and Hochberg over this table; "
-        "p seeds: Mann and Whitney on the seeds' means (in brackets the least that so few seeds can give)"
+        "p seeds: Mann and Whitney on the seeds' means (in brackets the least that so few seeds can give). The daily "
+        "tests are about these trained models; only seeds tell of the methods"
     ]
     for shown in results.shown:
         if shown.levels[axis] == against:
