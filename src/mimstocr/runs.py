@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,13 +40,18 @@ class RunFolder:
     def create(cls, config: Config) -> RunFolder:
         """A new folder with its config. Raises RunError when there is one of that name already."""
         run = cls(config.folder)
-        if run.path.exists():
-            raise RunError(
-                f"{run.path} exists already; nothing was written. Go on with it by --resume, or choose another name by "
-                f"name={config.name}-2"
-            )
-        run.path.mkdir(parents=True)
-        write_yaml(run.path / "config.yaml", config)
+        run.path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=run.path.parent, prefix=f".{config.name}-") as made:
+            write_yaml(Path(made) / "config.yaml", config)
+            Path(made).chmod(0o755)
+            try:
+                Path(made).rename(run.path)  # whole or not at all; over an empty folder, as a kill may leave one
+            except OSError:
+                raise RunError(
+                    f"{run.path} exists already; nothing was written. Go on with it by --resume, or choose another "
+                    f"name by name={config.name}-2"
+                ) from None
+            Path(made).mkdir()  # for the temporary folder's own end
         return run
 
     @classmethod

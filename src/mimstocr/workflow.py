@@ -76,13 +76,12 @@ def run(config: Config, *, resume: bool = False, watcher: Watcher | None = None)
     prepared = prepare(config)
     _try_backtest(prepared)
     fresh_model(prepared, config.seeds[0])  # a backbone that lacks what it needs says so before anything is written
-    if resume and config.folder.exists():
-        folder = RunFolder.open(config.folder)
-        _check_same(folder.config(), config, folder)
-        write_yaml(folder.path / "config.yaml", config)  # longer training or more seeds may be asked for now
-    else:
-        folder = RunFolder.create(config)
+    old = resume and (config.folder / "config.yaml").exists()
+    folder = RunFolder.open(config.folder) if old else RunFolder.create(config)
     with folder.locked():
+        if old:
+            _check_same(folder.config(), config, folder)
+            write_yaml(folder.path / "config.yaml", config)  # longer training or more seeds may be asked for now
         started = datetime.now().astimezone().isoformat(timespec="seconds")
         folder.write_json("environment.json", {**environment(prepared), "started": started})
         folder.write_json("data.json", data_account(prepared, asdict(inspect_panel(prepared.panel))))

@@ -69,6 +69,7 @@ def test_show_prints_from_folders_and_from_the_ledger_alone(tmp_path: Path, caps
         (["tabel1"], "did you mean 'table1'"),
         (["table1", "--smoke", "--only", "method"], "--only: expected AXIS=LEVEL,LEVEL, got 'method'"),
         (["table1", "--smoke", "--only", "method=WE"], "unknown level 'WE' of axis method"),
+        (["table1", "--smoke", "--only", "dataset=CSI 100"], "has no cell at these levels"),
         (["table1", "--smoke", "--seeds", "one"], "--seeds: expected numbers such as 0,1,2, got 'one'"),
         (["table1", "--smoke", "--show", "--against", "WE"], "--against: no level 'WE'"),
         (["table1", "--smoke", "training.max_epoch=1"], "unknown setting 'max_epoch'"),
@@ -86,3 +87,11 @@ def test_a_failed_run_ends_with_three(tmp_path: Path, capsys: pytest.CaptureFixt
     arguments = ["study", "figure7", "--smoke", "data.source=csv:/nowhere.csv", "--out", str(tmp_path)]
     assert invoke(arguments) == 3
     assert "failed: " in capsys.readouterr().err
+
+
+def test_levels_add_up_and_may_have_commas(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["study", "objectives", "--show", "--out", str(tmp_path), "--format", "csv"]
+    asked += ["--only", "objective=ApproxNDCG, all", "--only", "objective=ListNet,Pair-wise"]
+    assert invoke(asked) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[0].strip('"') for line in lines[1:4]] == ["Pair-wise", "ListNet", "ApproxNDCG"]

@@ -31,6 +31,8 @@ def made(tmp_path: Path) -> Made:
             "show": [{"kind": "table", "rows": ["method"], "columns": ["rate"], "metrics": {"IC": "test.ic"}}],
             **changes,
         }
+        if "axes" in changes and "show" not in changes:
+            raw["show"] = [{"kind": "table", "rows": list(changes["axes"])}]
         path = tmp_path / "made.yaml"
         path.write_text(yaml.safe_dump(raw, sort_keys=False))
         grid = load_study(path)

@@ -77,6 +77,33 @@ def test_what_the_ledger_alone_knows_is_said_not_compared(results: Results) -> N
     assert "CQB / slow: no seed of which both it and EW / slow have a run folder; not compared" in table.notes
 
 
+def test_a_seed_without_figures_is_said_and_the_rest_compared(
+    results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def collapsed(run: Result) -> tuple[NDArray[np.datetime64], dict[str, NDArray[np.float64]]]:
+        days, found = daily(run)
+        return days, {name: values * (np.nan if run.cell.name == "STL / slow" else 1) for name, values in found.items()}
+
+    monkeypatch.setattr(compare, "daily_series", collapsed)
+    (table,) = compare.comparisons(results, "EW")
+    assert column(table, "method") == ["CQB"]
+    assert any(note.startswith("STL / slow, IC: cannot be compared") for note in table.notes)
+
+
+def test_a_level_with_a_slash_names_a_file(made: Made) -> None:
+    axes = {"method": {"w/o beta": {"balancer": "ew"}, "CQB": {"balancer": "cqb"}}}
+    (table,) = compare.comparisons(made({}, axes=axes), "w/o beta")
+    assert table.name == "made-against-w-o-beta"
+
+
+def test_what_is_no_daily_figure_is_said(made: Made, results: Results) -> None:
+    show = [{"kind": "table", "rows": ["method", "rate"], "metrics": {"V": "valid.ic", "S": "backtest.net.sharpe"}}]
+    grid = made({}, show=show).grid
+    (table,) = compare.comparisons(replace(results, grid=replace(results.grid, study=grid.study)), "EW")
+    assert table.rows == []
+    assert "V is no daily figure of the test days, and is not compared" in table.notes
+
+
 def test_a_level_that_is_not_shown_is_refused(results: Results) -> None:
     with pytest.raises(ConfigError, match=r"--against: no level 'WE' in study made; did you mean 'EW'"):
         compare.comparisons(results, "WE")

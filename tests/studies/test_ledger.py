@@ -30,7 +30,38 @@ def test_a_run_has_one_row(tmp_path: Path) -> None:
     ledger.add(ROW)
     ledger.add(replace(ROW, seed=1))
     ledger.add(replace(ROW, figures={"test.ic": 0.5}))
-    assert [(row.seed, row.figures["test.ic"]) for row in ledger.rows()] == [(1, 0.0712345), (0, 0.5)]
+    assert [(row.seed, row.figures["test.ic"]) for row in ledger.rows()] == [(0, 0.5), (1, 0.0712345)]
+
+
+def test_other_settings_and_other_data_have_rows_of_their_own(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.csv")
+    rows = [
+        ROW,
+        replace(ROW, config="other"),
+        replace(ROW, data="other"),
+        replace(ROW, cell="x"),
+        replace(ROW, study="y"),
+    ]
+    for row in rows:
+        ledger.add(row)
+    assert ledger.rows() == rows
+
+
+def test_a_row_that_is_there_is_not_written_again(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.csv")
+    ledger.add(ROW)
+    before = ledger.path.stat().st_mtime_ns
+    ledger.add(replace(ROW, figures={**ROW.figures, "test.ic": 0.07123451}))  # the same at six digits
+    assert ledger.path.stat().st_mtime_ns == before
+
+
+def test_a_row_cut_short_is_refused(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.csv")
+    ledger.add(ROW)
+    text = ledger.path.read_text()
+    ledger.path.write_text(text.rpartition(",")[0] + "\n")
+    with pytest.raises(RunError, match=r"ledger.csv, line 2: not a row of a ledger .expected 10 values"):
+        ledger.rows()
 
 
 def test_writers_do_not_lose_each_others_rows(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_hostile_names_are_only_text(made: Callable[..., Results]) -> None:
         "method": {f"{EVIL} -->": {"balancer": "ew"}, "$x^$ & \"q'": {"balancer": "cqb"}},
         "rate": {"_hidden": {"training.learning_rate": 0.1}, "--!>": {"training.learning_rate": 0.2}},
     }
-    show = [{"kind": "table", "rows": ["method"]}]
+    show = [{"kind": "table", "rows": ["method", "rate"]}]
     results = made({(f"{EVIL} --> / _hidden", 0): {"test.rank_ic": 0.05}}, axes=axes, title=EVIL, show=show)
     table = replace(TABLE, title=EVIL, header=[EVIL, "IC"], rows=[[Entry(EVIL), Entry(EVIL, "best")]], notes=[EVIL])
     reader = read(study_page(results, [(EVIL, heat(results)), (EVIL, Shows([table]))], [table]))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+import torch
 import yaml
 
 from mimstocr.errors import RunError
@@ -196,6 +196,28 @@ def test_a_folder_in_use_is_not_touched(grid: Callable[..., Grid], tmp_path: Pat
     assert list(go(made, tmp_path).failed) == []
 
 
+def test_a_device_that_is_not_there_is_an_error_not_a_wait(grid: Callable[..., Grid], tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    outcome = run_study(grid(**{"training.device": "cuda"}), tmp_path)
+    assert all("CUDA devices" in failure for failure in outcome.failed.values())
+    assert len(outcome.failed) == 2
+
+
+def test_a_bad_ledger_is_refused_before_anything_runs(grid: Callable[..., Grid], tmp_path: Path) -> None:
+    (tmp_path / "ledger.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(RunError, match="expected a ledger"):
+        go(grid(), tmp_path)
+    assert not (tmp_path / "cells").exists()
+
+
+def test_an_empty_folder_that_a_kill_left_is_gone_over(grid: Callable[..., Grid], tmp_path: Path) -> None:
+    made = grid()
+    made.cells[0].run(0, tmp_path).folder.mkdir(parents=True)
+    assert go(made, tmp_path).failed == {}
+    assert sorted(path.name for path in (tmp_path / "cells").iterdir() if path.name.startswith(".")) == []
+
+
 def test_as_many_at_once_as_there_are_cores(grid: Callable[..., Grid]) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     config = grid().cells[0].config
@@ -209,7 +231,11 @@ def test_the_worker_ends_when_nobody_listens(grid: Callable[..., Grid], tmp_path
     import subprocess
     import sys
 
-    config = grid(**{"training.max_epochs": 10_000, "training.patience": 10_000}).cells[0].run(0, tmp_path)
+    config = (
+        grid(**{"training.max_epochs": 10_000, "training.patience": 10_000, "training.days_per_step": 1})
+        .cells[0]
+        .run(0, tmp_path)
+    )
     process = subprocess.Popen(
         [sys.executable, "-m", "mimstocr.studies.worker"],
         stdin=subprocess.PIPE,
@@ -223,7 +249,5 @@ def test_the_worker_ends_when_nobody_listens(grid: Callable[..., Grid], tmp_path
         json.dump(config.plain(), stdin)
     assert "step" in json.loads(process.stdout.readline())
     process.stdout.close()
-    started = time.monotonic()
-    assert process.wait(timeout=120) is not None
-    assert time.monotonic() - started < 120
+    assert process.wait(timeout=120) == 0  # asked to stop once, it saved and went its way
     assert RunFolder(config.folder).checkpoints(0).joinpath("last.safetensors").is_file()

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mimstocr.catalogue import families
+from mimstocr.components import Component
 from mimstocr.config import Config, make_config
 from mimstocr.errors import ConfigError
-from mimstocr.studies.study import Grid, config_hash, load_study, shipped_studies
+from mimstocr.studies.study import Grid, _digest, config_hash, load_study, shipped_studies
 
 FILE = {
     "title": "made",
@@ -67,6 +69,11 @@ def test_a_part_of_the_cells(tmp_path: Path) -> None:
         "CQB / fast",
     ]
     assert grid.part({}, [3]).seeds == (3,)
+    for seeds in ([0, 0], [-1]):
+        with pytest.raises(ConfigError, match="--seeds: expected seeds of 0 or more, each once"):
+            grid.part({}, seeds)
+    with pytest.raises(ConfigError, match="study mine-smoke has no cell at these levels"):
+        load(tmp_path, tiny=True).part({"rate": ["fast"]})
     with pytest.raises(ConfigError, match="unknown axis 'methods' of study mine; did you mean 'method'"):
         grid.part({"methods": ["EW"]})
     with pytest.raises(ConfigError, match="unknown level 'WE' of axis method; did you mean 'EW'"):
@@ -80,10 +87,13 @@ def test_a_part_of_the_cells(tmp_path: Path) -> None:
         ({"axes": {"method": {}}}, "axes.method: expected at least one level"),
         ({"show": [{"kind": "table", "rows": ["methods"]}]}, "show.table: unknown axis 'methods'; did you mean"),
         ({"show": [{"kind": "tabel", "rows": ["method"]}]}, "unknown exhibit 'tabel'; did you mean 'table'"),
+        ({"show": [{"kind": "table", "rows": ["method"]}]}, "rate is in neither rows nor columns"),
+        ({"smoke": {"only": {"rate": ["slwo"]}}}, r"smoke.only.rate: unknown level 'slwo'; did you mean 'slow'"),
+        ({"smoke": {"seeds": [0, 0]}}, "each once"),
         ({"smoke": {"only": {"x": ["y"]}}}, "smoke.only: unknown axis 'x'"),
         ({"choose": {"axis": "x"}}, "choose.axis: unknown axis 'x'"),
         ({"choose": {"axis": "rate", "by": "test.ic"}}, "expected a figure of the validation split"),
-        ({"seeds": [1, 1]}, "each seed once"),
+        ({"seeds": [1, 1]}, "each once"),
         ({"tittle": "x"}, "unknown setting 'tittle'; did you mean 'title'"),
         ({"set": {"training.max_epoch": 3}}, r"unknown setting .max_epoch.; did you mean .max_epochs."),
     ],
@@ -140,11 +150,32 @@ def test_the_order_of_the_tasks_is_part_of_the_hash() -> None:
 
 
 def test_hashes_of_the_ledger_stay_what_they_are() -> None:
-    """When this fails a default was changed: rows of old ledgers would be taken for results of the new one."""
+    """What a study asks for has kept its name in the ledgers."""
     assert config_hash(Config()) == "aec755f94f"
     cells = {cell.name: config_hash(cell.config) for cell in load_study("table1").cells}
     assert cells["CSI 300 / LSTM / MiM-StocR"] == "b99687daee"
     assert cells["CSI 300 / LSTM / EW"] == "f4ffd744db"
+
+
+def test_defaults_stay_what_they_are() -> None:
+    """A setting at its default is not in the hash: when a default must change, rename what it means."""
+    defaults = {
+        family: {
+            name: part().model_dump(mode="json")
+            for name in registry.names()
+            if isinstance(part := registry.get(name), type) and issubclass(part, Component) and family != "exhibits"
+        }
+        for family, registry in families().items()
+    }
+    assert _digest([defaults, Config().plain()], 8) == "9c0d03457f1aac17"
+
+
+def test_two_sources_are_two_run_folders(tmp_path: Path) -> None:
+    folders = {
+        load_study("table2", [f"data.source={source}"]).cells[0].run(0, tmp_path).folder
+        for source in ("qlib:a", "qlib:b")
+    }
+    assert len(folders) == 2
 
 
 def test_alike_cells_of_different_studies_are_one_run(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def command(
             print_table(Console(), table)
         else:
             typer.echo(WRITERS[output.value][1](table))
-    talk.print(f"{showing.account()}; all of it in {page.parent}", soft_wrap=True, highlight=False)
+    talk.print(f"{showing.account()}; all of it in {page.parent}", soft_wrap=True, highlight=False, markup=False)
     if stopped:
         talk.print("stopped and saved; the same command goes on", highlight=False)
         raise typer.Exit(130)
@@ -94,7 +94,9 @@ def _part(grid: Grid, only: list[str], seeds: str | None) -> Grid:
         axis, equals, names = text.partition("=")
         if not equals or not names:
             raise ConfigError(f"--only: expected AXIS=LEVEL,LEVEL, got {text!r}")
-        levels[axis.strip()] = [name.strip() for name in names.split(",")]
+        axis = axis.strip()
+        whole = names in grid.study.axes.get(axis, {})  # a level may have a comma in its name
+        levels.setdefault(axis, []).extend([names] if whole else [name.strip() for name in names.split(",")])
     try:
         numbers = [int(seed) for seed in seeds.split(",")] if seeds else None
     except ValueError:

@@ -16,9 +16,9 @@ from mimstocr.studies.runner import Job, StudyWatcher
 def study_progress(console: Console, name: str) -> Iterator[StudyWatcher]:
     """A bar for the study and one a run on a terminal; a line a run that begins or ends everywhere."""
     bars = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
-        TextColumn("{task.fields[told]}", style="dim"),
+        TextColumn("{task.fields[told]}", style="dim", markup=False),
         TimeElapsedColumn(),
         console=console,
         transient=True,

@@ -127,9 +127,9 @@ def _answer(outputs: Mapping[str, float]) -> str:
 
 def print_table(console: Console, table: StudyTable) -> None:
     """A table of a study: best bold, second underlined, a level that repeats the row above left blank."""
-    shown = Table(title=table.title, title_justify="left")
+    shown = Table(title=Text(table.title), title_justify="left")
     for number, name in enumerate(table.header):
-        shown.add_column(name, justify="left" if number < table.labels else "right", overflow="fold")
+        shown.add_column(Text(name), justify="left" if number < table.labels else "right", overflow="fold")
     style = {"": "", "best": "bold", "second": "underline"}
     before: list[str] = []
     for row in table.rows:

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimstocr.components import near
-from mimstocr.errors import ConfigError
+from mimstocr.errors import ConfigError, DataError
 from mimstocr.evaluation import benjamini_hochberg, mann_whitney, paired
 from mimstocr.studies.exhibits.base import Entry, Table
 from mimstocr.studies.exhibits.table import TableExhibit
 from mimstocr.studies.results import Result, Results, Shown, daily_series
+from mimstocr.studies.study import slug
 
 Series = Mapping[int, tuple[NDArray[np.datetime64], Mapping[str, NDArray[np.float64]]]]
 """Seed to days and daily metrics."""
@@ -54,6 +55,7 @@ def _compare(results: Results, exhibit: TableExhibit, axis: str, against: str, n
         "p seeds: Mann and Whitney on the seeds' means (in brackets the least that so few seeds can give). The daily "
         "tests are about these trained models; only seeds tell of the methods"
     ]
+    passed_over: dict[str, None] = {}
     for shown in results.shown:
         if shown.levels[axis] == against:
             continue
@@ -67,13 +69,19 @@ def _compare(results: Results, exhibit: TableExhibit, axis: str, against: str, n
             continue
         for label, figure in exhibit.metrics.items():
             metric = figure.removeprefix("test.")
-            if metric == figure or metric not in ours[seeds[0]][1]:
+            here = [some[seed][1] for some in (ours, theirs) for seed in seeds]
+            if metric == figure or not all(metric in daily for daily in here):
+                passed_over[f"{label} is no daily figure of the test days, and is not compared"] = None
                 continue
-            lines.append(_line([shown.levels[name] for name in axes], label, metric, ours, theirs, seeds))
+            try:
+                lines.append(_line([shown.levels[name] for name in axes], label, metric, ours, theirs, seeds))
+            except DataError as error:  # such as a seed whose scores are all equal
+                notes.append(f"{shown.name}, {label}: cannot be compared ({error})")
+    notes += passed_over
     adjusted = benjamini_hochberg(np.array([p for _, p in lines], dtype=np.float64))
     body = [[*line, Entry(_p(p), value=float(p))] for (line, _), p in zip(lines, adjusted, strict=True)]
     header = [*axes, "metric", f"- {against}", "95 %", "t", "p", "p boot", "p seeds", "seeds", "days", "p adj."]
-    name = f"{results.grid.name}-against-{against}" + (f"-{number + 1}" if number else "")
+    name = f"{results.grid.name}-against-{slug(against)}" + (f"-{number + 1}" if number else "")
     return Table(name, f"Against {against}, on the same test days", header, body, len(axes) + 1, notes)
 
 
@@ -85,7 +93,8 @@ def _line(
     _, here, there = np.intersect1d(days, other_days, return_indices=True)
     test = paired(left[here], right[there])
     hac, bootstrap = test.hac, test.bootstrap
-    by_seed = [[float(np.nanmean(some[seed][1][metric])) for seed in seeds] for some in (ours, theirs)]
+    common = np.intersect1d(days, other_days)
+    by_seed = [[_mean_on(common, some[seed], metric) for seed in seeds] for some in (ours, theirs)]
     if len(seeds) > 1:
         ranks = mann_whitney(np.array(by_seed[0]), np.array(by_seed[1]))
         over_seeds = Entry(f"{_p(ranks.p)} ({ranks.smallest_p:.2g})", value=ranks.p)
@@ -118,6 +127,12 @@ def _aligned(series: Series, metric: str, seeds: list[int]) -> tuple[NDArray[np.
         days = np.intersect1d(days, series[seed][0])
     values = [series[seed][1][metric][np.isin(series[seed][0], days)] for seed in seeds]
     return days, np.mean(values, axis=0)
+
+
+def _mean_on(
+    days: NDArray[np.datetime64], run: tuple[NDArray[np.datetime64], Mapping[str, NDArray[np.float64]]], metric: str
+) -> float:
+    return float(np.nanmean(run[1][metric][np.isin(run[0], days)]))
 
 
 def _partner(results: Results, shown: Shown, axis: str, level: str) -> Shown | None:

@@ -12,8 +12,8 @@ from filelock import FileLock
 
 from mimstocr.errors import RunError
 
-KEY = ("study", "cell", "seed")
-ABOUT = (*KEY, "config", "data", "device", "version", "finished")
+KEY = ("study", "cell", "seed", "config", "data")
+ABOUT = (*KEY, "device", "version", "finished")
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Ledger:
                 )
             for line in reader:
                 try:
+                    if None in line.values() or None in line:
+                        raise ValueError(f"expected {len(reader.fieldnames or ())} values")
                     figures = {name: float(value) for name, value in line.items() if name not in ABOUT and value}
                     about = {name: line[name] for name in ABOUT if name != "seed"}
                     rows.append(Row(seed=int(line["seed"]), figures=figures, **about))
@@ -63,12 +65,18 @@ class Ledger:
         return rows
 
     def add(self, row: Row) -> None:
-        """Put a row in, in place of an older one of the same study, cell and seed. Other processes wait meanwhile."""
+        """Put a row in, in place of an older one of the same study, cell, seed, settings and data.
+
+        Other processes wait meanwhile; a row that is there already is not written again.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.path}.lock"):
-            key = (row.study, row.cell, row.seed)
-            rows = [old for old in self.rows() if (old.study, old.cell, old.seed) != key]
-            self._write([*rows, row])
+            rows = self.rows()
+            place = next((i for i, old in enumerate(rows) if _key(old) == _key(row)), len(rows))
+            if place < len(rows) and _written(rows[place]) == _written(row):
+                return
+            rows[place : place + 1] = [row]
+            self._write(rows)
 
     def _write(self, rows: list[Row]) -> None:
         names = list(dict.fromkeys(name for row in rows for name in row.figures))
@@ -76,8 +84,17 @@ class Ledger:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([*ABOUT, *names])
         for row in rows:
-            figures = [f"{row.figures[name]:.6g}" if name in row.figures else "" for name in names]
-            writer.writerow([*(getattr(row, name) for name in ABOUT), *figures])
+            figures = _written(row)
+            writer.writerow([*(getattr(row, name) for name in ABOUT), *(figures.get(name, "") for name in names)])
         partial = self.path.with_name(self.path.name + ".partial")
         partial.write_text(text.getvalue())
         partial.replace(self.path)
+
+
+def _key(row: Row) -> tuple[str | int, ...]:
+    return tuple(getattr(row, name) for name in KEY)
+
+
+def _written(row: Row) -> dict[str, str]:
+    """Its figures as the file has them."""
+    return {name: f"{value:.6g}" for name, value in row.figures.items()}

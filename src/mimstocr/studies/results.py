@@ -12,7 +12,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from mimstocr.components import near
 from mimstocr.config import Config
+from mimstocr.errors import ConfigError
 from mimstocr.evaluation import daily_metrics
 from mimstocr.evidence import split_of
 from mimstocr.predictions import matrix_of
@@ -35,6 +37,8 @@ class Result:
     finished."""
     folder: RunFolder | None
     """None when there is no run folder: nothing was run, or the ledger alone knows of it."""
+    data: str = ""
+    """Fingerprint of its data; empty unless finished."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,8 @@ class Results:
     def shown(self) -> list[Shown]:
         """The cells to show; where an axis is chosen, the level with the best mean on the validation split.
 
-        A combination without any finished run is shown at the first of its levels, which says `missing`.
+        A combination without any finished run is shown at the first of its levels, as missing. Raises ConfigError
+        when there are finished runs and none has the figure that chooses.
         """
         choose = self.grid.study.choose
         if choose is None:
@@ -97,11 +102,33 @@ class Results:
         for cell in self.grid.cells:
             groups.setdefault(tuple(cell.levels[axis] for axis in axes), []).append(cell)
         shown = []
+        finished = [run for run in self.runs if run.state == "finished"]
+        if finished and not any(choose.by in run.figures for run in finished):
+            known = sorted(name for name in finished[0].figures if name.startswith("valid."))
+            raise ConfigError(f"choose.by: no finished run has the figure {choose.by!r}; {near(choose.by, known)}")
         for levels, cells in groups.items():
             best = max(cells, key=lambda cell: self._merit(cell, choose.by))
             some = self.figure(best, choose.by) is not None
             shown.append(Shown(dict(zip(axes, levels, strict=True)), best, best.levels[choose.axis] if some else None))
         return shown
+
+    def doubts(self) -> list[str]:
+        """What a reader must know: choices among too few levels or unequal seeds, and runs on different data."""
+        notes = []
+        choose = self.grid.study.choose
+        for shown in self.shown:
+            if choose is None:
+                break
+            rivals = [cell for cell in self.grid.cells if shown.levels.items() <= cell.levels.items()]
+            seeds = [len(self.of(cell)) for cell in rivals]
+            if any(seeds) and len(set(seeds)) > 1:
+                told = ", ".join(f"{cell.levels[choose.axis]}: {n}" for cell, n in zip(rivals, seeds, strict=True))
+                notes.append(f"{shown.name}: chosen among levels with unequal numbers of seeds ({told})")
+        for cell in self.grid.cells:
+            data = {run.data for run in self.of(cell)}
+            if len(data) > 1:
+                notes.append(f"{cell.name}: its seeds ran on different data ({', '.join(sorted(data))})")
+        return notes
 
     def levels(self, axis: str) -> list[str]:
         """The levels of an axis that are shown, in the order of the file."""
@@ -114,20 +141,26 @@ class Results:
 
 
 def collect(grid: Grid, out: Path, ledger: Ledger | None = None) -> Results:
-    """What is known of every run of a grid: from its folder under `out`, else from the ledger."""
-    known = {(row.study, row.cell, row.seed): row for row in ledger.rows()} if ledger else {}
-    runs, stale = [], 0
-    for cell in grid.cells:
-        for seed in grid.seeds:
-            found = look(cell, seed, out)
-            if found.state != "finished":
-                row = known.get((grid.name, cell.name, seed))
-                if row is not None and row.config == config_hash(cell.config):
-                    found = Result(cell, seed, "finished", row.figures, None)
-                elif row is not None:
-                    stale += 1
-            runs.append(found)
-    return Results(grid, runs, stale)
+    """What is known of every run of a grid: from its folder under `out`, else from the ledger.
+
+    A row of the ledger counts for every cell of its settings and seed, whatever study it was made for. Where rows
+    of several data are at hand, those of the data of the run folders, else of the last row, are taken.
+    """
+    rows = ledger.rows() if ledger else []
+    runs = [look(cell, seed, out) for cell in grid.cells for seed in grid.seeds]
+    data = {run.data for run in runs if run.data} or {row.data for row in rows[-1:]}
+    by_settings = {(row.config, row.seed): row for row in rows if row.data not in data}
+    by_settings |= {(row.config, row.seed): row for row in rows if row.data in data}
+    named = {(row.study, row.cell, row.seed) for row in rows}
+    found, stale = [], 0
+    for run in runs:
+        row = by_settings.get((config_hash(run.cell.config), run.seed))
+        if run.state != "finished" and row is not None:
+            run = Result(run.cell, run.seed, "finished", row.figures, None, row.data)
+        elif run.state != "finished":
+            stale += (grid.name, run.cell.name, run.seed) in named
+        found.append(run)
+    return Results(grid, found, stale)
 
 
 def look(cell: Cell, seed: int, out: Path) -> Result:
@@ -139,7 +172,8 @@ def look(cell: Cell, seed: int, out: Path) -> Result:
         return Result(cell, seed, "failed" if failed else "missing", {}, None)
     folder = RunFolder(path)
     if (path / "report.html").is_file():  # what a run writes last
-        return Result(cell, seed, "finished", flat(folder.read_json("metrics.json"), seed), folder)
+        data = folder.read_json("environment.json")["data_fingerprint"]
+        return Result(cell, seed, "finished", flat(folder.read_json("metrics.json"), seed), folder, data)
     return Result(cell, seed, "failed" if failed else "unfinished", {}, folder)
 
 

@@ -107,6 +107,7 @@ def run_study(
     """
     watcher = watcher or Silent()
     ledger = ledger or Ledger(out / "ledger.csv")
+    ledger.rows()  # one that cannot be read says so before hours of training, not after
     todo, done = [], 0
     for seed in grid.seeds:
         for cell in grid.cells:
@@ -141,7 +142,7 @@ def run_study(
 def default_jobs(config: Config) -> int:
     """Runs at once that use the machine without crowding it."""
     if uses_cuda(config):
-        return torch.cuda.device_count()
+        return max(1, torch.cuda.device_count())  # without any, each run says so itself
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // config.training.threads)
 
@@ -263,8 +264,10 @@ class _Process:
         """Why it failed; none when it did not."""
         if "failed" in self.last:
             return str(self.last["failed"])
-        if "finished" in self.last or stopping:
+        if self.finished or stopping:
             return None
+        if "finished" in self.last:
+            return "stopped from outside, saved; the same study goes on with it"
         self._errors.seek(0)
         words = "".join(self._errors.readlines()[-LAST_LINES:])
         return f"the process ended with {self._process.returncode} before it was done\n{words}".rstrip()
@@ -286,7 +289,7 @@ class _Process:
 
 def _placed(config: Config, slot: int) -> Config:
     """The config on the slot's own CUDA device, where it uses one and names none."""
-    if not uses_cuda(config) or ":" in config.training.device:
+    if not uses_cuda(config) or ":" in config.training.device or not torch.cuda.device_count():
         return config
     device = f"cuda:{slot % torch.cuda.device_count()}"
     return config.model_copy(update={"training": config.training.model_copy(update={"device": device})})

@@ -86,8 +86,18 @@ class Study(Settings):
             for axis in exhibit.axes():
                 if axis not in self.shown_axes:
                     raise ValueError(f"show.{exhibit.kind}: unknown axis {axis!r}; {near(axis, self.shown_axes)}")
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds: each seed once, got {list(self.seeds)}")
+            hidden = [axis for axis in self.shown_axes if len(self.axes[axis]) > 1 and axis not in exhibit.axes()]
+            if exhibit.complete and hidden:
+                raise ValueError(
+                    f"show.{exhibit.kind}: {', '.join(hidden)} is in neither rows nor columns, so cells would hide "
+                    "one another; name it, or let validation choose its level (choose)"
+                )
+        for axis, kept in self.smoke.only.items():
+            for level in kept:
+                if level not in self.axes[axis]:
+                    raise ValueError(f"smoke.only.{axis}: unknown level {level!r}; {near(level, self.axes[axis])}")
+        for seeds in (self.seeds, self.smoke.seeds):
+            check_seeds(seeds)
         return self
 
     @property
@@ -134,8 +144,21 @@ class Grid:
             for level in levels:
                 if level not in known:
                     raise ConfigError(f"unknown level {level!r} of axis {axis}; {near(level, known)}")
+        try:
+            check_seeds(seeds or ())
+        except ValueError as error:
+            raise ConfigError(f"--seeds: {error}") from None
         kept = [cell for cell in self.cells if all(cell.levels[axis] in levels for axis, levels in only.items())]
+        if not kept:
+            raise ConfigError(f"study {self.name} has no cell at these levels")
         return replace(self, cells=kept, seeds=tuple(seeds) if seeds else self.seeds)
+
+
+def check_seeds(seeds: Iterable[int]) -> None:
+    """Raise ValueError on a seed below 0 or one that comes twice."""
+    seeds = list(seeds)
+    if len(set(seeds)) != len(seeds) or any(seed < 0 for seed in seeds):
+        raise ValueError(f"expected seeds of 0 or more, each once, got {seeds}")
 
 
 def load_study(path: Path | str, overrides: Iterable[str] = (), *, smoke: bool = False) -> Grid:
@@ -219,7 +242,7 @@ def _cells(study: Study, name: str, folder: Path, overrides: list[str], smoke: b
             tree = apply_overrides(apply_settings(raw, settings, defaults), overrides, defaults)
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from None
-        cell = Cell(levels, make_config({**tree, "name": _slug(name)}, where))
+        cell = Cell(levels, make_config({**tree, "name": slug(name)}, where))
         address = _address(cell.config)
         if address in seen:
             raise ConfigError(
@@ -231,5 +254,6 @@ def _cells(study: Study, name: str, folder: Path, overrides: list[str], smoke: b
     return cells
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """The name with what a file name should not have as dashes."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name)

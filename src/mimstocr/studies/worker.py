@@ -25,13 +25,17 @@ class Teller:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
+        self._deaf = False
 
     def say(self, **message: Any) -> None:
-        """One line. When nobody listens any more, this process is asked to stop, saved."""
+        """One line. When nobody listens any more, this process is asked to stop, saved, and says no more."""
+        if self._deaf:  # a second signal would end it unsaved
+            return
         try:
             self._out.write(json.dumps(finite(message)) + "\n")
             self._out.flush()
         except BrokenPipeError:
+            self._deaf = True
             os.kill(os.getpid(), signal.SIGTERM)
 
     def step(self, moment: Moment) -> None:

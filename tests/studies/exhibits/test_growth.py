@@ -61,6 +61,7 @@ def finish(cell: Cell, seed: int, out: Path, prices: Path, test_days: int = 20) 
     table.write_parquet(config.folder / "predictions.parquet")
     (config.folder / "metrics.json").write_text(json.dumps({"seeds": {str(seed): {"best_epoch": 1}}, "backtest": {}}))
     (config.folder / "report.html").write_text("")
+    (config.folder / "environment.json").write_text('{"data_fingerprint": "made"}')
     return config.folder
 
 

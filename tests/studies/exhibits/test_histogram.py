@@ -46,6 +46,7 @@ def finish(cell: Cell, seed: int, out: Path, k: Sequence[float | None] | None, l
     (config.folder / "data.json").write_text(json.dumps(data))
     (config.folder / "metrics.json").write_text(json.dumps({"seeds": {str(seed): {"best_epoch": 1}}, "backtest": {}}))
     (config.folder / "report.html").write_text("")
+    (config.folder / "environment.json").write_text('{"data_fingerprint": "made"}')
 
 
 def made_up(folder: Path, days: Mapping[str, Sequence[float | None] | None]) -> Results:

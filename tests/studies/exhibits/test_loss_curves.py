@@ -53,6 +53,7 @@ def finish(cell: Cell, seed: int, out: Path, best: int, train: Losses, **held_ou
     metrics = {"seeds": {str(seed): {"best_epoch": best}}, "backtest": {}}
     (config.folder / "metrics.json").write_text(json.dumps(metrics))
     (config.folder / "report.html").write_text("")
+    (config.folder / "environment.json").write_text('{"data_fingerprint": "made"}')
 
 
 def both(*values: float | None) -> dict[str, list[float | None]]:

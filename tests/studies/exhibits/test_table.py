@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
+from mimstocr.errors import ConfigError
 from mimstocr.studies.exhibits import Table
 from mimstocr.studies.results import Results
 
@@ -77,7 +79,8 @@ def test_validation_chooses_and_test_figures_have_no_say(made: Made) -> None:
         "0.0800 (–) ×1 at slow",
         "0.0300 (–) ×1 at slow",
     ]
-    assert "rate chosen for each cell by the mean valid.rank_ic" in table.notes[1]
+    assert any("rate chosen for each cell by the mean valid.rank_ic" in note for note in table.notes)
+    assert "EW: chosen among levels with unequal numbers of seeds (slow: 2, fast: 1)" in table.notes
 
 
 def test_nothing_finished_shows_dashes(made: Made) -> None:
@@ -85,3 +88,25 @@ def test_nothing_finished_shows_dashes(made: Made) -> None:
     assert {entry.text for row in table.rows for entry in row[1:]} == {"–"}
     table = table_of(made({}, choose={"axis": "rate"}, show=[{"kind": "table", "rows": ["method"]}]))
     assert [[entry.text for entry in row] for row in table.rows] == [[name, "–", "–"] for name in ("EW", "CQB", "STL")]
+
+
+def test_a_figure_that_nobody_has_is_said(made: Made) -> None:
+    show = [{"kind": "table", "rows": ["method", "rate"], "metrics": {"IC": "test.icc"}}]
+    table = table_of(made(FIGURES, show=show))
+    assert any(note.startswith("no finished run has a figure test.icc; did you mean 'test.ic'") for note in table.notes)
+
+
+def test_a_choice_by_a_figure_that_nobody_has_is_refused(made: Made) -> None:
+    show = [{"kind": "table", "rows": ["method"]}]
+    results = made(FIGURES, choose={"axis": "rate", "by": "valid.rankic"}, show=show)
+    with pytest.raises(ConfigError, match=r"no finished run has the figure 'valid.rankic'; did you mean"):
+        table_of(results)
+    nothing = made({}, choose={"axis": "rate", "by": "valid.rankic"}, show=show)
+    assert [shown.chosen for shown in nothing.shown] == [None, None, None]
+
+
+def test_seeds_on_different_data_are_said(made: Made) -> None:
+    results = made(FIGURES)
+    runs = [replace(run, data=f"data {run.seed}") if run.state == "finished" else run for run in results.runs]
+    notes = table_of(replace(results, runs=runs)).notes
+    assert "EW / slow: its seeds ran on different data (data 0, data 1)" in notes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from mimstocr.components import Component, Registry, component_field
 
@@ -59,6 +59,8 @@ class Shows:
 class Exhibit(Component):
     """Settings that say what to show of a study."""
 
+    complete: ClassVar[bool] = False
+    """Whether it must name every axis with several levels, or cells would hide one another."""
     title: str = ""
     """A line above it; empty: the study's."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from mimstocr.components import near
 from mimstocr.studies.exhibits.base import EXHIBITS, Entry, Exhibit, Shows, Table
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ Levels = Mapping[str, str]
 @EXHIBITS.register("table")
 class TableExhibit(Exhibit):
     """Mean (standard deviation) over seeds of figures, cell by cell, best and second marked."""
+
+    complete = True
 
     rows: Annotated[tuple[str, ...], Field(min_length=1)]
     """Axes whose levels name the rows, outer first."""
@@ -115,6 +118,15 @@ class TableExhibit(Exhibit):
             f"{', of the fraction' if self.percent else ''}) \N{MULTIPLICATION SIGN}seeds; "
             f"best and second over {self.contest}"
         ]
+        delays = sorted({shown.cell.config.priced()[1].delay for shown in results.shown})
+        notes.append(f"label delay {', '.join(map(str, delays))}")
+        finished = [run for run in results.runs if run.state == "finished"]
+        notes += [
+            f"no finished run has a figure {name}; {near(name, finished[0].figures)}"
+            for name in self.metrics.values()
+            if finished and not any(name in run.figures for run in finished)
+        ]
+        notes += results.doubts()
         choose = results.grid.study.choose
         if choose is not None:
             notes.append(
