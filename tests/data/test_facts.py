@@ -63,5 +63,7 @@ def test_a_learned_model_gets_the_concepts_in_its_own_order() -> None:
     values = gather_facts(["concepts"], panel, ["z", "y", "x"])["concepts"].values
     assert values.tolist() == [[False, False, True], [True, False, False], [False, False, False]]
     assert gather_facts(["concepts"], panel, []) == {}
+    with pytest.raises(DataError, match=r"the model reads 2 concepts .x, y., but the source has none"):
+        gather_facts(["concepts"], panel_of(), ["x", "y"])
     with pytest.raises(DataError, match=r"has not learned 1 concepts of the table .z."):
         gather_facts(["concepts"], panel, ["x"])

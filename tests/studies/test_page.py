@@ -231,3 +231,11 @@ def test_an_inline_figure_says_what_it_is_and_carries_no_comments() -> None:
     assert 'aria-label="Losses &amp; &lt;gains&gt;"' in svg
     assert svg.startswith("<svg role=")
     assert 'id="f9-figure_1"' in svg
+
+
+def test_settings_on_top_of_all_are_told(made: Callable[..., Results]) -> None:
+    results = made({})
+    grid = replace(results.grid, base="smoke", on_top=["tasks.return.delay=1", "training.max_epochs=3"])
+    text = "".join(read(study_page(replace(results, grid=grid), [], [])).text)
+    assert "starts from the config smoke;" in text
+    assert "on top of all: tasks.return.delay=1; training.max_epochs=3." in text

@@ -78,3 +78,14 @@ def test_two_of_one_name_are_refused(made: Callable[..., Results], tmp_path: Pat
     with pytest.raises(ConfigError, match="study made: what it shows would write made twice"):
         write_showing(Showing(results, shows, []), tmp_path / "shown")
     assert not (tmp_path / "shown").exists()
+
+
+def test_csv_of_means_over_seeds_has_all_that_the_text_says() -> None:
+    entry = Entry("0.06 (1.0) ×2 at fast", "best", 0.061, std=0.001, seeds=2, chosen="fast")
+    table = Table("made", "made", ["method", "IC", "RankIC"], [[Entry("EW"), entry, Entry("–")]], 1)
+    rows = list(csv.reader(io.StringIO(comma_separated(table))))
+    assert rows == [
+        ["method", "IC", "IC std", "IC seeds", "IC chosen", "RankIC"],
+        ["EW", "0.061", "0.001", "2", "fast", "–"],
+    ]
+    assert comma_separated(Table("made", "made", ["method", "IC"], [], 1)) == "method,IC\n"

@@ -72,14 +72,17 @@ def market_value(panel: Panel) -> Fact:
 def _concepts(panel: Panel, learned: Sequence[str] | None) -> NDArray[np.bool_]:
     """(symbols, concepts)."""
     names = concept_names(panel)
+    if learned and not names:
+        raise DataError(
+            f"the model reads {len(learned)} concepts ({few(list(learned))}), but the source has none; give it "
+            "the table that it was trained with by data.concepts"
+        )
     if learned is not None and (unknown := sorted(set(names) - set(learned))):
         raise DataError(
             f"the model has not learned {len(unknown)} concepts of the table ({few(unknown)}); give it the table that "
             "it was trained with by data.concepts, or train anew"
         )
-    table: NDArray[np.bool_] = (
-        panel["concepts"].values.copy() if names else np.zeros((panel.sizes["symbol"], 0), dtype=bool)
-    )
+    table: NDArray[np.bool_] = panel["concepts"].values.copy()
     if learned is None:
         return table
     column = {name: i for i, name in enumerate(names)}

@@ -134,6 +134,10 @@ class Grid:
     study: Study
     cells: Sequence[Cell]
     seeds: Sequence[int]
+    base: str
+    """The config that its cells start from."""
+    on_top: Sequence[str] = ()
+    """Settings that were put on top of every cell: those of the small form, and of the command line."""
 
     def part(self, only: Mapping[str, Iterable[str]], seeds: Sequence[int] | None = None) -> Grid:
         """The cells at some levels of some axes, and other seeds. Raises ConfigError on an unknown axis or level."""
@@ -177,8 +181,11 @@ def load_study(path: Path | str, overrides: Iterable[str] = (), *, smoke: bool =
     except ValidationError as error:
         raise readable(error, str(file)) from None
     name = f"{file.stem}-smoke" if smoke else file.stem
-    cells = _cells(study, name, file.parent, list(overrides), smoke)
-    return Grid(name, study, cells, study.smoke.seeds if smoke else study.seeds)
+    overrides = list(overrides)
+    cells = _cells(study, name, file.parent, overrides, smoke)
+    small = [f"{path}={value}" for path, value in study.smoke.set.items()] if smoke else []
+    seeds, base = (study.smoke.seeds, study.smoke.base) if smoke else (study.seeds, study.base)
+    return Grid(name, study, cells, seeds, base, [*small, *overrides])
 
 
 def shipped_studies() -> dict[str, Path]:

@@ -43,13 +43,24 @@ def latex(table: Table) -> str:
 
 
 def comma_separated(table: Table) -> str:
-    """CSV: the number behind each place at full precision, else its text."""
+    """CSV: the number behind each place at full precision, else its text.
+
+    A column of means over seeds has columns for their standard deviation and number beside it, and for the level
+    that validation chose.
+    """
+    columns = list(zip(*table.rows, strict=True))
+    more = [[part for part in PARTS if any(getattr(entry, part) is not None for entry in column)] for column in columns]
+    more += [[] for _ in range(len(table.header) - len(more))]  # a table without rows
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(table.header)
-    writer.writerows([[_value(entry) for entry in row] for row in table.rows])
+    writer.writerow([text for name, parts in zip(table.header, more, strict=True) for text in _heads(name, parts)])
+    for row in table.rows:
+        writer.writerow([text for entry, parts in zip(row, more, strict=True) for text in _values(entry, parts)])
     return out.getvalue()
 
+
+PARTS = ("std", "seeds", "chosen")
+"""What a mean over seeds has beside it in CSV."""
 
 WRITERS: dict[str, tuple[str, Callable[[Table], str]]] = {
     "markdown": ("md", markdown),
@@ -59,8 +70,13 @@ WRITERS: dict[str, tuple[str, Callable[[Table], str]]] = {
 """Format to the suffix of its file and what writes it."""
 
 
-def _value(entry: Entry) -> str:
-    return entry.text if entry.value is None else repr(entry.value)
+def _heads(name: str, parts: list[str]) -> list[str]:
+    return [name, *(f"{name} {part}" for part in parts)]
+
+
+def _values(entry: Entry, parts: list[str]) -> list[str]:
+    beside = [getattr(entry, part) for part in parts]
+    return [entry.text if entry.value is None else repr(entry.value), *("" if x is None else str(x) for x in beside)]
 
 
 def _row(parts: list[str]) -> str:

@@ -21,6 +21,12 @@ class Entry:
     mark: Literal["", "best", "second"] = ""
     value: float | None = None
     """The number behind the text, for CSV."""
+    std: float | None = None
+    """Standard deviation over seeds, where the number is a mean over them; NaN for one seed."""
+    seeds: int | None = None
+    """How many they are."""
+    chosen: str | None = None
+    """The level that validation chose."""
 
 
 @dataclass(frozen=True)

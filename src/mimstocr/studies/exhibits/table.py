@@ -109,7 +109,16 @@ class TableExhibit(Exhibit):
             if number == 0 and shown.chosen is not None:
                 text += f" at {shown.chosen}"
             mark = marks.get((shown.name, name), "")
-            entries.append(Entry(text, "best" if mark == "best" else "second" if mark else "", found.mean))
+            entries.append(
+                Entry(
+                    text,
+                    "best" if mark == "best" else "second" if mark else "",
+                    value=found.mean,
+                    std=found.std,
+                    seeds=found.seeds,
+                    chosen=shown.chosen if number == 0 else None,
+                )
+            )
         return entries
 
     def _notes(self, results: Results) -> list[str]:
