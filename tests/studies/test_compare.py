@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mimstocr.errors import ConfigError
-from mimstocr.evaluation import benjamini_hochberg, hac_test, mann_whitney
+from mimstocr.evaluation import benjamini_hochberg, hac_test, mann_whitney, paired
 from mimstocr.runs import RunFolder
 from mimstocr.studies import compare
 from mimstocr.studies.exhibits import Table
@@ -53,6 +53,10 @@ def test_the_figures_are_those_of_the_tests_on_the_mean_over_seeds(results: Resu
     alike = hac_test(mean["STL / slow"] - mean["EW / slow"][10:])
     assert column(table, "- EW") == [f"{better.mean:+.4f}", f"{alike.mean:+.4f}"]
     assert column(table, "t") == [f"{better.t:+.2f}", f"{alike.t:+.2f}"]
+    bootstrap = paired(mean["CQB / slow"], mean["EW / slow"]).bootstrap
+    assert column(table, "95 %")[0] == f"{bootstrap.low:+.4f} to {bootstrap.high:+.4f}"
+    both = table.rows[1][list(table.header).index("p boot")].value
+    assert both == paired(mean["STL / slow"], mean["EW / slow"][10:]).bootstrap.p != alike.p
     assert column(table, "days") == [str(len(DAYS)), str(len(DAYS) - 11)]
     adjusted = benjamini_hochberg(np.array([better.p, alike.p]))
     assert [row[-1].value for row in table.rows] == pytest.approx(list(adjusted))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -17,7 +18,7 @@ import yaml
 from mimstocr.errors import RunError
 from mimstocr.runs import RunFolder
 from mimstocr.studies.ledger import Ledger
-from mimstocr.studies.results import collect, failure_file
+from mimstocr.studies.results import collect, daily_series, failure_file
 from mimstocr.studies.runner import Job, Outcome, default_jobs, run_study
 from mimstocr.studies.study import Grid, config_hash, load_study
 
@@ -92,6 +93,9 @@ def test_runs_what_is_missing_once_and_enters_it_in_the_ledger(grid: Callable[..
         assert run.folder is not None
         metrics = run.folder.read_json("metrics.json")
         assert rows[cell.name].figures["test.rank_ic"] == pytest.approx(metrics["mean"]["test"]["rank_ic"], rel=1e-5)
+        for split in ("valid", "test"):
+            _, daily = daily_series(run, split)
+            assert np.nanmean(daily["ic"]) == pytest.approx(metrics["mean"][split]["ic"])
         assert rows[cell.name].config == config_hash(cell.config)
         assert rows[cell.name].data == run.folder.read_json("environment.json")["data_fingerprint"]
     again = Notes()
@@ -103,6 +107,21 @@ def test_runs_what_is_missing_once_and_enters_it_in_the_ledger(grid: Callable[..
     assert [run.state for run in known.runs] == ["finished", "finished"]
     assert known.runs[0].folder is None
     assert known.runs[0].figures["test.ic"] == pytest.approx(results.runs[0].figures["test.ic"], rel=1e-5)
+
+
+def test_every_cell_has_its_first_seed_before_any_has_its_second(grid: Callable[..., Grid], tmp_path: Path) -> None:
+    notes = Notes()
+    go(grid().part({}, [4, 3]), tmp_path, notes, jobs=1)
+    begun = [name for what, name in notes.told if what == "started"]
+    assert begun == ["EW seed 4", "STL seed 4", "EW seed 3", "STL seed 3"]
+
+
+def test_a_run_without_its_report_is_not_finished(grid: Callable[..., Grid], tmp_path: Path) -> None:
+    made = grid().part({"method": ["EW"]})
+    go(made, tmp_path)
+    (made.cells[0].run(0, tmp_path).folder / "report.html").unlink()
+    assert [run.state for run in collect(made, tmp_path).runs] == ["unfinished"]
+    assert [job.name for job in go(made, tmp_path).finished] == ["EW seed 0"]
 
 
 def test_rows_of_other_settings_are_counted_not_shown(grid: Callable[..., Grid], tmp_path: Path) -> None:

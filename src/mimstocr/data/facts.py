@@ -45,8 +45,9 @@ def gather_facts(names: Collection[str], panel: Panel, concepts: Sequence[str] |
 def market_value(panel: Panel) -> Fact:
     """(days, symbols) float32, above 0: the source's market value, or what stands for it.
 
-    Without one in the source it is the mean dollar volume of the last 20 days that have one; without volume all
-    stocks weigh alike. A stock of the cross-section that has neither counts as the day's median.
+    Without one in the source it is the mean dollar volume of the last 20 days that have one, close times volume: right
+    where the volume is adjusted as the close is, as in Qlib's data. Without volume all stocks weigh alike. A stock of
+    the cross-section that has neither counts as the day's median.
     """
     if "market_value" in panel:
         value, said = panel["market_value"].values, []
