@@ -5,9 +5,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mimstocr.balancing.base import Balancer
+
 EPS = 1e-12
-LOG_NEEDS = "it takes their logarithm; balancer.log_loss=false takes them as they are"
-"""What `Balancer.negative_losses` says where log losses are on."""
+
+
+class LogLosses(Balancer):
+    """A balancer of gradients whose losses may enter as log L."""
+
+    reads = "gradients"
+
+    log_loss: bool = True
+    """Losses enter as log L (the released code of both); false: as they are."""
+
+    @property
+    def negative_losses(self) -> str | None:
+        """Refused where losses enter as log L."""
+        if not self.log_loss:
+            return None
+        return "it takes their logarithm; balancer.log_loss=false takes them as they are"
+
+    def transform(self, losses: Tensor) -> Tensor:
+        """log L, or L itself."""
+        return log_losses(losses) if self.log_loss else losses
 
 
 def log_losses(losses: Tensor) -> Tensor:

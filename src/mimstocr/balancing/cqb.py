@@ -9,12 +9,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mimstocr.balancing._smoothing import EPS, LOG_NEEDS, equal_lengths, log_losses, smooth
-from mimstocr.balancing.base import BALANCERS, Balancer, State
+from mimstocr.balancing._smoothing import EPS, LogLosses, equal_lengths, smooth
+from mimstocr.balancing.base import BALANCERS, State
 
 
 @BALANCERS.register("cqb")
-class Cqb(Balancer):
+class Cqb(LogLosses):
     """Converge-based Quad-Balancing: losses, gradient memory, gradient norms and weight decay (MiM-StocR 4.3).
 
     1. losses enter as log L, so that their scale is of no matter;
@@ -27,16 +27,12 @@ class Cqb(Balancer):
     (Eq. 15). Losses enter V untransformed. The held-out loss is never differentiated.
     """
 
-    reads = "gradients"
-
     beta: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Base of the forgetting rate (paper: 0.5)."""
     decay: Annotated[float, Field(ge=0)] = 1e-3
     """Base of the weight decay (paper: 1e-3)."""
     window: Annotated[int, Field(ge=1)] = 6
     """b: epochs averaged for the earlier loss (paper: 6)."""
-    log_loss: bool = True
-    """Losses enter as log L (the released code); false: as printed in the paper."""
     adaptive_beta: bool = True
     """False: the forgetting rate stays `beta` (ablation "w/o beta balancing")."""
     adaptive_decay: bool = True
@@ -50,11 +46,6 @@ class Cqb(Balancer):
         """A tenth of the training days for the meta indicator."""
         return 0.1 if self.indicator == "meta" else 0.0
 
-    @property
-    def negative_losses(self) -> str | None:
-        """Refused where losses enter as log L."""
-        return LOG_NEEDS if self.log_loss else None
-
     def init(self, n_tasks: int, sizes: Sequence[int], device: torch.device) -> State:
         """Zero memory, empty loss history and V = 1."""
         return {
@@ -65,10 +56,6 @@ class Cqb(Balancer):
             "ratio": torch.ones(n_tasks, dtype=torch.float64),
             "ratio_before": torch.ones(n_tasks, dtype=torch.float64),
         }
-
-    def transform(self, losses: Tensor) -> Tensor:
-        """log L, or L itself."""
-        return log_losses(losses) if self.log_loss else losses
 
     def rates(self, state: State) -> Tensor:
         """beta_n of each task, (K,) float64 (Eq. 15)."""

@@ -9,31 +9,22 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mimstocr.balancing._smoothing import LOG_NEEDS, equal_lengths, log_losses, smooth
-from mimstocr.balancing.base import BALANCERS, Balancer, State
+from mimstocr.balancing._smoothing import LogLosses, equal_lengths, smooth
+from mimstocr.balancing.base import BALANCERS, State
 
 
 @BALANCERS.register("db_mtl")
-class DbMtl(Balancer):
+class DbMtl(LogLosses):
     """DB-MTL: log losses and smoothed gradients rescaled to the largest norm (Lin et al. 2023).
 
     The memory of task k is h_k <- b h_k + (1 - b) g_k, which starts as the first gradient; the step is
     max_k |h_k| * sum_k h_k / |h_k|. In step number s the forgetting rate is b = beta / s^fade.
     """
 
-    reads = "gradients"
-
     beta: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Base of the forgetting rate (the paper searches 0.1 to 0.9; the default is of the authors' library)."""
     fade: Annotated[float, Field(ge=0)] = 0.5
     """Power of the step number by which the forgetting rate falls (paper: 0.5, or 0 for a constant rate)."""
-    log_loss: bool = True
-    """Losses enter as log L (paper); false: as they are."""
-
-    @property
-    def negative_losses(self) -> str | None:
-        """Refused where losses enter as log L."""
-        return LOG_NEEDS if self.log_loss else None
 
     def init(self, n_tasks: int, sizes: Sequence[int], device: torch.device) -> State:
         """Zero memory."""
@@ -42,10 +33,6 @@ class DbMtl(Balancer):
             "steps": torch.zeros((), dtype=torch.int64),
             "weight": torch.ones(n_tasks, dtype=torch.float64, device=device),
         }
-
-    def transform(self, losses: Tensor) -> Tensor:
-        """log L, or L itself."""
-        return log_losses(losses) if self.log_loss else losses
 
     def rate(self, step: int) -> float:
         """The forgetting rate in step number `step`, from 1."""

@@ -292,8 +292,13 @@ def label_ends(axes: Axes, ends: Sequence[tuple[Any, float, str, str]]) -> None:
 
     ends: x, y, text and colour of each. The limits of the axes must be final.
     """
+    from matplotlib.figure import Figure
+
     low, high = axes.get_ylim()
-    points = axes.figure.get_figheight() * 72 * axes.get_subplotspec().get_position(axes.figure).height  # type: ignore
+    figure, place = axes.get_figure(), axes.get_subplotspec()
+    assert isinstance(figure, Figure)
+    assert place is not None
+    points = figure.get_figheight() * 72 * place.get_position(figure).height
     gap = FONT * 1.3 / points
     heights = spread([(y - low) / (high - low) for _, y, _, _ in ends], gap)
     for (x, y, text, colour), height in zip(ends, heights, strict=True):
