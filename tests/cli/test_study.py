@@ -9,7 +9,9 @@ import pytest
 import yaml
 
 from mimstocr.cli.main import invoke
+from mimstocr.runs import RunFolder
 from mimstocr.studies.ledger import Ledger
+from mimstocr.studies.results import failure_file
 from mimstocr.studies.study import load_study, shipped_studies
 
 pytestmark = pytest.mark.skipif(
@@ -58,7 +60,17 @@ def test_show_prints_from_folders_and_from_the_ledger_alone(tmp_path: Path, caps
     assert from_ledger.out == from_folder.out
     assert "1 known from the ledger alone" in from_ledger.err
     assert invoke([*common, "--show", "--out", str(tmp_path / "elsewhere")]) == 0  # two epochs: other settings
-    assert "1 rows of the ledger left out, made with other settings" in capsys.readouterr().err
+    assert "1 row of the ledger left out, made with other settings" in capsys.readouterr().err
+    study["axes"] = {"method": {"Equal": {"balancer": "ew"}, "STL": {"balancer": "stl"}}}
+    path.write_text(yaml.safe_dump(study))
+    assert invoke([*common, "--show", "--out", str(tmp_path / "elsewhere"), "--format", "markdown"]) == 0
+    told = capsys.readouterr()
+    said = "1 row of the ledger left out, of cells that the study no longer has"
+    assert said in told.err
+    assert said in told.out  # also where the table goes without the command's own words
+    assert said in (tmp_path / "elsewhere" / "studies" / "mine-smoke" / "index.html").read_text()
+    study["axes"] = {"method": {"EW": {"balancer": "ew"}, "STL": {"balancer": "stl"}}}
+    path.write_text(yaml.safe_dump(study))
     assert invoke([*asked, "--out", str(tmp_path), "--format", "latex", "--against", "EW"]) == 0
     assert r"\begin{tabular}" in capsys.readouterr().out
 
@@ -87,6 +99,17 @@ def test_a_failed_run_ends_with_three(tmp_path: Path, capsys: pytest.CaptureFixt
     arguments = ["study", "figure7", "--smoke", "data.source=csv:/nowhere.csv", "--out", str(tmp_path)]
     assert invoke(arguments) == 3
     assert "failed: " in capsys.readouterr().err
+
+
+def test_a_folder_in_use_is_said_and_ends_with_three(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grid = load_study("figure7", smoke=True)
+    config = grid.cells[0].run(0, tmp_path)
+    with RunFolder.create(config).locked():
+        assert invoke(["study", "figure7", "--smoke", "--out", str(tmp_path)]) == 3
+    said = capsys.readouterr().err
+    assert f": in use: another process is at work in {config.folder}" in said
+    assert "failed" not in said
+    assert not failure_file(config).exists()
 
 
 def test_levels_add_up_and_may_have_commas(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,6 +93,77 @@ def test_a_seed_without_figures_is_said_and_the_rest_compared(
     (table,) = compare.comparisons(results, "EW")
     assert column(table, "method") == ["CQB"]
     assert any(note.startswith("STL / slow, IC: cannot be compared") for note in table.notes)
+
+
+def of_series(
+    made: Made, monkeypatch: pytest.MonkeyPatch, series: dict[tuple[str, int], Any], **changes: Any
+) -> Results:
+    """Results of these runs alone, which have these days and daily figures."""
+    monkeypatch.setattr(compare, "daily_series", lambda run: series[run.cell.name, run.seed])
+    found = made({key: {"test.ic": 0.1} for key in series}, **changes)
+    runs = [replace(run, folder=RunFolder(Path("x"))) if run.state == "finished" else run for run in found.runs]
+    return replace(found, runs=runs)
+
+
+def noise(*seed: int) -> NDArray[np.float64]:
+    return np.random.default_rng(seed).normal(0, 0.02, len(DAYS))
+
+
+def test_a_cell_is_compared_to_the_one_that_is_alike_in_all_else(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("EW / slow", "EW / fast", "CQB / slow", "CQB / fast")
+    series = {(name, 0): (DAYS, {"ic": noise(i)}) for i, name in enumerate(names)}
+    (table,) = compare.comparisons(of_series(made, monkeypatch, series), "EW")
+    shown = {(row[0].text, row[1].text): row[3].value for row in table.rows}
+    assert shown == {
+        ("CQB", rate): pytest.approx((series[f"CQB / {rate}", 0][1]["ic"] - series[f"EW / {rate}", 0][1]["ic"]).mean())
+        for rate in ("slow", "fast")
+    }
+    del series["EW / slow", 0]  # without its partner it is not compared to another one
+    (table,) = compare.comparisons(of_series(made, monkeypatch, series), "EW")
+    assert column(table, "rate") == ["fast"]
+
+
+def test_seeds_of_different_days_are_averaged_on_those_that_all_have(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_days = {(name, seed): noise(seed, len(name)) for name in ("EW / slow", "CQB / slow") for seed in (0, 1)}
+    series = {key: (DAYS, {"ic": values}) for key, values in all_days.items()}
+    series["CQB / slow", 0] = (DAYS[:-4], {"ic": all_days["CQB / slow", 0][:-4]})
+    series["CQB / slow", 1] = (DAYS[7:], {"ic": all_days["CQB / slow", 1][7:]})
+    (table,) = compare.comparisons(of_series(made, monkeypatch, series), "EW")
+    whole = {
+        name: [np.mean([all_days[name, 0][t], all_days[name, 1][t]]) for t in range(7, len(DAYS) - 4)]
+        for name in ("EW / slow", "CQB / slow")
+    }
+    expected = hac_test(np.array(whole["CQB / slow"]) - np.array(whole["EW / slow"]))
+    assert column(table, "days") == [str(len(DAYS) - 11)]
+    assert column(table, "- EW") == [f"{expected.mean:+.4f}"]
+    assert table.rows[0][list(table.header).index("t")].value == pytest.approx(expected.t)
+
+
+def test_three_seeds_count_alike(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their mean: by the median the one seed far above would have no say."""
+    ew = {("EW / slow", seed): (DAYS, {"ic": noise(seed)}) for seed in range(3)}
+    cqb = {("CQB / slow", seed): (DAYS, {"ic": noise(seed, 9) + 0.5 * (seed == 2)}) for seed in range(3)}
+    (table,) = compare.comparisons(of_series(made, monkeypatch, {**ew, **cqb}, seeds=[0, 1, 2]), "EW")
+    difference = sum(daily["ic"] for _, daily in cqb.values()) / 3 - sum(daily["ic"] for _, daily in ew.values()) / 3
+    assert difference.mean() > 0.1
+    assert table.rows[0][list(table.header).index("- EW")].value == pytest.approx(difference.mean())
+    assert column(table, "seeds") == ["3"]
+
+
+def test_a_figure_of_the_validation_days_is_not_taken_for_one_of_the_test_days(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series = {(name, 0): (DAYS, {"rank_ic": noise(i)}) for i, name in enumerate(("EW / slow", "CQB / slow"))}
+    metrics = {"chosen by": "valid.rank_ic", "of no split": "rank_ic", "RankIC": "test.rank_ic"}
+    show = [{"kind": "table", "rows": ["method", "rate"], "metrics": metrics}]
+    (table,) = compare.comparisons(of_series(made, monkeypatch, series, show=show), "EW")
+    assert column(table, "metric") == ["RankIC"]
+    expected = series["CQB / slow", 0][1]["rank_ic"] - series["EW / slow", 0][1]["rank_ic"]
+    assert table.rows[0][list(table.header).index("- EW")].value == pytest.approx(expected.mean())
+    for label in ("chosen by", "of no split"):
+        assert f"{label} is no daily figure of the test days, and is not compared" in table.notes
 
 
 def test_a_level_with_a_slash_names_a_file(made: Made) -> None:

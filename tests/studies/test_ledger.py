@@ -93,3 +93,67 @@ def test_what_is_no_ledger_is_refused(tmp_path: Path, text: str, said: str) -> N
     with pytest.raises(RunError, match=said):
         Ledger(path).add(ROW)
     assert path.read_text() == text
+
+
+def doubled(path: Path, *rows: Row) -> Ledger:
+    """A file with the rows of several ledgers, as a merge of branches leaves it."""
+    lines: list[str] = []
+    for number, row in enumerate(rows):
+        one = Ledger(path.with_name(f"branch{number}.csv"))
+        one.add(row)
+        head, line = one.path.read_text().splitlines()
+        lines += [line] if lines else [head, line]
+    path.write_text("\n".join(lines) + "\n")
+    return Ledger(path)
+
+
+def test_the_same_run_twice_is_one_row(tmp_path: Path) -> None:
+    timed = replace(ROW, figures={**ROW.figures, "seconds": 10.0})
+    other = replace(timed, seed=1)
+    slower = replace(timed, figures={**timed.figures, "seconds": 12.0}, device="cuda H", finished="2026-01-02")
+    ledger = doubled(tmp_path / "ledger.csv", timed, other, timed, slower)
+    assert ledger.rows() == [timed, other]
+    ledger.add(replace(timed, seed=2))
+    assert [row.seed for row in Ledger(ledger.path).rows()] == [0, 1, 2]
+    assert len(ledger.path.read_text().splitlines()) == 4  # and the file is mended
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ({"test.ic": 0.08, "epochs": 48}, "test.ic: 0.0712345 and 0.08"),
+        ({"test.ic": 0.0712345, "epochs": 47}, "epochs: 48 and 47"),
+    ],
+)
+def test_two_rows_of_one_run_that_differ_are_refused(tmp_path: Path, figures: dict[str, float], said: str) -> None:
+    ledger = doubled(tmp_path / "ledger.csv", ROW, replace(ROW, seed=1), replace(ROW, figures=figures))
+    before = ledger.path.read_text()
+    whose = "ledger.csv, lines 2 and 4: two rows of study table1, cell LSTM / EW, plain, seed 0"
+    for use in (ledger.rows, lambda: ledger.add(ROW)):
+        with pytest.raises(RunError, match=rf"{whose} .*\({said}\).*; delete the row that is wrong"):
+            use()
+    assert ledger.path.read_text() == before
+
+
+def test_other_settings_are_no_contradiction(tmp_path: Path) -> None:
+    rows = [ROW, replace(ROW, config="x", figures={"test.ic": 1.0, "epochs": 1}), replace(ROW, data="x")]
+    assert doubled(tmp_path / "ledger.csv", *rows).rows() == rows
+
+
+def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger(tmp_path / "ledger.csv")
+    ledger.add(ROW)
+    before = ledger.path.read_text()
+
+    def full(self: Path, text: str) -> int:
+        with self.open("w") as file:
+            file.write(text[: len(text) // 2])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match="No space left"):
+            ledger.add(replace(ROW, seed=1))
+    assert ledger.path.read_text() == before
+    ledger.add(replace(ROW, seed=1))
+    assert ledger.rows() == [ROW, replace(ROW, seed=1)]

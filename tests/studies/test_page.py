@@ -63,7 +63,7 @@ def whole(made: Callable[..., Results], **changes: Any) -> Results:
     failed = next(i for i, run in enumerate(runs) if run.cell.name == "STL / slow")
     runs[failed] = replace(runs[failed], state="failed")
     runs[0] = replace(runs[0], folder=RunFolder(Path("/somewhere/runs/cells/gru-ew-123-seed0")))
-    return replace(results, runs=runs, stale=2)
+    return replace(results, runs=runs, stale=2, gone=1)
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_the_runs_and_their_states(results: Results) -> None:
     assert "0 of 6" not in text
     assert "1 of 6" in text  # one cell has all of its seeds
     assert "Failed. STL / slow seed 0." in text
-    assert "2 rows of the ledger, of runs that were made with other settings" in text
+    assert "Ledger. 2 rows of the ledger left out, made with other settings; 1 row of the ledger left out" in text
     assert "finished, known from the ledger alone" in text
     row = next(row for row in page.split("<tr>") if "EW / slow" in row)
     assert re.findall(r">([^<>]+)</td>", row)[2:] == [

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +20,11 @@ import yaml
 
 from mimstocr.errors import RunError
 from mimstocr.runs import RunFolder
+from mimstocr.studies import runner
+from mimstocr.studies.compare import comparisons
 from mimstocr.studies.ledger import Ledger
 from mimstocr.studies.results import collect, daily_series, failure_file
-from mimstocr.studies.runner import Job, Outcome, default_jobs, run_study
+from mimstocr.studies.runner import Ending, Job, Outcome, default_jobs, row_of, run_study
 from mimstocr.studies.study import Grid, config_hash, load_study
 
 
@@ -44,8 +49,8 @@ class Notes:
     def epoch(self, job: Job, row: Mapping[str, Any]) -> None:
         self.told.append((f"epoch {row['epoch']}", job.name))
 
-    def ended(self, job: Job, failure: str | None, finished: bool) -> None:
-        self.told.append(("failed" if failure else "finished" if finished else "stopped", job.name))
+    def ended(self, job: Job, ending: Ending) -> None:
+        self.told.append((ending.state, job.name))
 
 
 @pytest.fixture
@@ -96,10 +101,25 @@ def test_runs_what_is_missing_once_and_enters_it_in_the_ledger(grid: Callable[..
         for split in ("valid", "test"):
             _, daily = daily_series(run, split)
             assert np.nanmean(daily["ic"]) == pytest.approx(metrics["mean"][split]["ic"])
+        assert np.nanmean(daily_series(run)[1]["ic"]) == pytest.approx(metrics["mean"]["test"]["ic"])
         assert rows[cell.name].config == config_hash(cell.config)
         assert rows[cell.name].data == run.folder.read_json("environment.json")["data_fingerprint"]
+    # a comparison is of the test days
+    (table,) = comparisons(results, "EW")
+    for row in table.rows:
+        ew, stl = (
+            daily_series(run, "test")[1][row[1].text.lower().replace("rankic", "rank_ic")] for run in results.runs
+        )
+        assert row[2].value == pytest.approx(float(np.nanmean(stl - ew)))
+    assert [row[1].text for row in table.rows] == ["IC", "RankIC"]
+    # the day is that of the end, not of the last start; rows that are there already keep theirs
+    job = Job(made.cells[0], 0, made.cells[0].run(0, tmp_path))
+    ended = datetime(2001, 2, 3, 12).timestamp()
+    os.utime(job.config.folder / "metrics.json", (ended, ended))
+    assert row_of(made, job).finished == "2001-02-03"
     again = Notes()
     assert go(made, tmp_path, again) == Outcome([], {}, False)
+    assert {row.finished for row in Ledger(tmp_path / "ledger.csv").rows()} == {rows["EW"].finished}
     assert again.counts == (2, 2)
     assert again.told == []
     # without the folders the ledger still knows
@@ -204,15 +224,20 @@ def test_stopped_and_gone_on_with_equals_uninterrupted(grid: Callable[..., Grid]
 
 
 def test_a_folder_in_use_is_not_touched(grid: Callable[..., Grid], tmp_path: Path) -> None:
-    made = grid()
+    made, notes = grid(), Notes()
     config = made.cells[0].run(0, tmp_path)
     folder = RunFolder.create(config)
     with folder.locked():
-        outcome = go(made, tmp_path)
-        assert "another process is at work" in outcome.failed["EW seed 0"]
+        outcome = go(made, tmp_path, notes)
+        assert f"another process is at work in {folder.path}" in outcome.in_use["EW seed 0"]
+        assert ("in use", "EW seed 0") in notes.told
+        assert [job.name for job in outcome.finished] == ["STL seed 0"]
+        assert outcome.failed == {}  # the other process may well finish it
+        assert not failure_file(config).exists()
+        assert [run.state for run in collect(made, tmp_path).runs] == ["unfinished", "finished"]
         with pytest.raises(RunError, match="another process is at work"), RunFolder(folder.path).locked():
             pass
-    assert list(go(made, tmp_path).failed) == []
+    assert [job.name for job in go(made, tmp_path).finished] == ["EW seed 0"]
 
 
 def test_a_device_that_is_not_there_is_an_error_not_a_wait(grid: Callable[..., Grid], tmp_path: Path) -> None:
@@ -237,19 +262,39 @@ def test_an_empty_folder_that_a_kill_left_is_gone_over(grid: Callable[..., Grid]
     assert sorted(path.name for path in (tmp_path / "cells").iterdir() if path.name.startswith(".")) == []
 
 
-def test_as_many_at_once_as_there_are_cores(grid: Callable[..., Grid]) -> None:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    config = grid().cells[0].config
-    assert default_jobs(config) == cores
-    threads = config.model_copy(update={"training": config.training.model_copy(update={"threads": cores + 1})})
-    assert default_jobs(threads) == 1
+def test_as_many_at_once_as_there_are_cores(grid: Callable[..., Grid], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "usable_cores", lambda: 7)
+    assert default_jobs(grid().cells[0].config) == 7
+    assert default_jobs(grid(**{"training.threads": 3}).cells[0].config) == 2
+    assert default_jobs(grid(**{"training.threads": 8}).cells[0].config) == 1
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_libraries_of_a_run_keep_to_its_threads(
+    grid: Callable[..., Grid], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    """Without it every one of several runs at once would take all cores for itself."""
+
+    environments: list[Mapping[str, str]] = []
+    popen = subprocess.Popen
+
+    def begin(command: list[str], **settings: Any) -> subprocess.Popen[str]:
+        environments.append(settings["env"])
+        return popen([sys.executable, "-c", "pass"], **settings)
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "16")
+    monkeypatch.setenv("KEPT", "as it was")
+    monkeypatch.setattr(runner.subprocess, "Popen", begin)
+    assert len(go(grid(**{"training.threads": threads}), tmp_path).failed) == 2
+    assert len(environments) == 2
+    for environment in environments:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"):
+            assert environment[name] == str(threads)
+        assert environment["KEPT"] == "as it was"
 
 
 def test_the_worker_ends_when_nobody_listens(grid: Callable[..., Grid], tmp_path: Path) -> None:
     """Its parent was killed: it saves and ends, and leaves the folder free."""
-    import subprocess
-    import sys
-
     config = (
         grid(**{"training.max_epochs": 10_000, "training.patience": 10_000, "training.days_per_step": 1})
         .cells[0]
@@ -269,4 +314,40 @@ def test_the_worker_ends_when_nobody_listens(grid: Callable[..., Grid], tmp_path
     assert "step" in json.loads(process.stdout.readline())
     process.stdout.close()
     assert process.wait(timeout=120) == 0  # asked to stop once, it saved and went its way
+    assert RunFolder(config.folder).checkpoints(0).joinpath("last.safetensors").is_file()
+
+
+ASKED_WHILE_IT_SAVES = """
+import os
+import signal
+
+from mimstocr.studies import worker
+from mimstocr.training.loop import Trainer
+
+save = Trainer.save
+
+
+def asked_again(self):
+    os.kill(os.getpid(), signal.SIGTERM)
+    save(self)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+Trainer.save = asked_again
+worker.main()
+"""
+
+
+def test_a_worker_that_is_asked_twice_saves_all_the_same(grid: Callable[..., Grid], tmp_path: Path) -> None:
+    """Whoever ends a whole group of processes asks it, and so does the study above it."""
+    config = grid(**{"training.max_epochs": 10_000, "training.patience": 10_000}).cells[0].run(0, tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", ASKED_WHILE_IT_SAVES],
+        input=json.dumps(config.plain()),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == {"finished": False}
     assert RunFolder(config.folder).checkpoints(0).joinpath("last.safetensors").is_file()

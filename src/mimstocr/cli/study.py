@@ -39,7 +39,8 @@ def command(
     ] = None,
     seeds: Annotated[str | None, typer.Option(metavar="0,1,2", help="Other seeds than the file's.")] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Runs at once; by default one a core, or a CUDA device.")
+        int | None,
+        typer.Option(min=1, help="Runs at once; by default one a core that this process may use, or a CUDA device."),
     ] = None,
     against: Annotated[
         str | None, typer.Option(metavar="LEVEL", help="Compare every cell to the one with this level, such as EW.")
@@ -53,7 +54,7 @@ def command(
     """Run what is missing of a study, and show its tables and figures.
 
     Cells that agree in all settings are run once, whatever study asks for them. Ctrl-C stops all, saved; the same
-    command goes on. A run that fails is reported, and the rest go on.
+    command goes on. A run that fails, or that another process has in use, is reported, and the rest go on.
     """
     from mimstocr.cli.study_progress import study_progress
     from mimstocr.cli.tables import print_table
@@ -66,11 +67,11 @@ def command(
     grid = _part(load_study(study, settings or (), smoke=smoke), only or [], seeds)
     book = Ledger(ledger or out / "ledger.csv")
     talk = Console(stderr=True)  # what is not a table stays out of a pipe
-    failed = stopped = False
+    left = stopped = False
     if not show:
         with study_progress(talk, grid.name) as watcher:
             outcome = run_study(grid, out, jobs=jobs, watcher=watcher, ledger=book)
-        failed, stopped = bool(outcome.failed), outcome.stopped
+        left, stopped = bool(outcome.failed or outcome.in_use), outcome.stopped
     showing = show_study(grid, out, book, against)
     page = write_showing(showing, out / "studies" / grid.name)
     for table in showing.tables:
@@ -82,7 +83,7 @@ def command(
     if stopped:
         talk.print("stopped and saved; the same command goes on", highlight=False)
         raise typer.Exit(130)
-    if failed:
+    if left:
         raise typer.Exit(3)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from mimstocr.studies.runner import Job, StudyWatcher
+from mimstocr.studies.runner import Ending, Job, StudyWatcher
 
 
 @contextmanager
@@ -67,17 +67,18 @@ class _Display:
             shown = "-" if figure is None else f"{figure:+.4f}"
             self.best[job.name] = f"valid RankIC {shown} (epoch {row['epoch']})"
 
-    def ended(self, job: Job, failure: str | None, finished: bool) -> None:
+    def ended(self, job: Job, ending: Ending) -> None:
         """Its last line."""
         self.bars.remove_task(self.bar.pop(job.name))
-        if failure is not None:
-            self.failed += 1
-            first = failure.strip().splitlines()[-1] if failure.startswith("Traceback") else failure.splitlines()[0]
-            self._say(f"{job.name}: failed: {first}")
+        if ending.why:
+            lines = ending.why.strip().splitlines()
+            self._say(f"{job.name}: {ending.state}: {lines[-1] if lines[0].startswith('Traceback') else lines[0]}")
         else:
-            self._say(f"{job.name}: {'finished' if finished else 'stopped, saved'}  {self.best.get(job.name, '')}")
+            told = "finished" if ending.state == "finished" else "stopped, saved"
+            self._say(f"{job.name}: {told}  {self.best.get(job.name, '')}")
+        self.failed += ending.state == "failed"
         if self.whole is not None:
-            self.done += finished
+            self.done += ending.state == "finished"
             self.bars.update(self.whole, completed=self.done, told=self._account())
 
     def _account(self) -> str:

@@ -31,7 +31,7 @@ class Row:
     version: str
     """Of mimstocr."""
     finished: str
-    """The day, ISO."""
+    """The day on which it finished, ISO."""
     figures: Mapping[str, float]
     """Best epoch, epochs, seconds, and all metrics."""
 
@@ -43,10 +43,13 @@ class Ledger:
     path: Path
 
     def rows(self) -> list[Row]:
-        """All rows; none when the file is not there. Raises RunError naming the line that cannot be read."""
+        """All rows, each run once; none when the file is not there.
+
+        Raises RunError naming the line that cannot be read, or two lines that tell different figures of one run.
+        """
         if not self.path.is_file():
             return []
-        rows = []
+        found: dict[tuple[str | int, ...], tuple[int, Row]] = {}
         with self.path.open(newline="") as file:
             reader = csv.DictReader(file)
             if missing := [name for name in ABOUT if name not in (reader.fieldnames or ())]:
@@ -59,10 +62,17 @@ class Ledger:
                         raise ValueError(f"expected {len(reader.fieldnames or ())} values")
                     figures = {name: float(value) for name, value in line.items() if name not in ABOUT and value}
                     about = {name: line[name] for name in ABOUT if name != "seed"}
-                    rows.append(Row(seed=int(line["seed"]), figures=figures, **about))
+                    row = Row(seed=int(line["seed"]), figures=figures, **about)
                 except (TypeError, ValueError) as error:
                     raise RunError(f"{self.path}, line {reader.line_num}: not a row of a ledger ({error})") from None
-        return rows
+                first, kept = found.setdefault(_key(row), (reader.line_num, row))
+                if other := _contrary(kept, row):
+                    raise RunError(
+                        f"{self.path}, lines {first} and {reader.line_num}: two rows of study {row.study}, cell "
+                        f"{row.cell}, seed {row.seed} have the same settings and data but other figures ({other}), as "
+                        "a merge may leave them; delete the row that is wrong"
+                    )
+        return [row for _, row in found.values()]
 
     def add(self, row: Row) -> None:
         """Put a row in, in place of an older one of the same study, cell, seed, settings and data.
@@ -93,6 +103,13 @@ class Ledger:
 
 def _key(row: Row) -> tuple[str | int, ...]:
     return tuple(getattr(row, name) for name in KEY)
+
+
+def _contrary(one: Row, other: Row) -> str:
+    """A figure in which two rows of one run differ, in words; empty when none does. Seconds are the machine's."""
+    here, there = _written(one), _written(other)
+    name = next((name for name in {**here, **there} if name != "seconds" and here.get(name) != there.get(name)), None)
+    return "" if name is None else f"{name}: {here.get(name, 'none')} and {there.get(name, 'none')}"
 
 
 def _written(row: Row) -> dict[str, str]:

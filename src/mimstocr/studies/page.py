@@ -181,9 +181,8 @@ def _cautions(results: Results) -> list[tuple[str, str]]:
         if runs:
             more = f" and {len(runs) - 12} more" if len(runs) > 12 else ""
             found.append((head, f"{', '.join(runs[:12])}{more}."))
-    if results.stale:
-        rows = counted(results.stale, "row")
-        found.append(("Left out.", f"{rows} of the ledger, of runs that were made with other settings."))
+    if left_out := results.left_out():
+        found.append(("Ledger.", f"{'; '.join(left_out)}."))
     choose = results.grid.study.choose
     if choose is not None:
         best = [f"{shown.name}: {shown.chosen}" for shown in results.shown if shown.chosen is not None]

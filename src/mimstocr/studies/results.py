@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from mimstocr.components import near
 from mimstocr.config import Config
-from mimstocr.errors import ConfigError
+from mimstocr.errors import ConfigError, RunError
 from mimstocr.evaluation import daily_metrics
 from mimstocr.evidence import split_of
 from mimstocr.predictions import matrix_of
+from mimstocr.report.formats import counted
 from mimstocr.runs import RunFolder
 from mimstocr.studies.ledger import Ledger
-from mimstocr.studies.study import Cell, Grid, config_hash
+from mimstocr.studies.study import Cell, Grid, config_hash, otherwise
 
 State = Literal["finished", "unfinished", "failed", "missing"]
 
@@ -74,6 +75,8 @@ class Results:
     runs: Sequence[Result]
     stale: int = 0
     """Rows of the ledger of the same study, cell and seed that were made with other settings, and left out."""
+    gone: int = 0
+    """Rows of the ledger of the same study, but of cells that it no longer has, and left out."""
 
     def of(self, cell: Cell) -> list[Result]:
         """The finished runs of a cell."""
@@ -120,15 +123,31 @@ class Results:
             if choose is None:
                 break
             rivals = [cell for cell in self.grid.cells if shown.levels.items() <= cell.levels.items()]
-            seeds = [len(self.of(cell)) for cell in rivals]
-            if any(seeds) and len(set(seeds)) > 1:
+            means = [self.figure(cell, choose.by) for cell in rivals]
+            seeds = [0 if mean is None else mean.seeds for mean in means]
+            if len(set(seeds)) > 1:
                 told = ", ".join(f"{cell.levels[choose.axis]}: {n}" for cell, n in zip(rivals, seeds, strict=True))
                 notes.append(f"{shown.name}: chosen among levels with unequal numbers of seeds ({told})")
+        if choose is not None:
+            notes += self.lacking(choose.by, self.grid.cells)
         for cell in self.grid.cells:
             data = {run.data for run in self.of(cell)}
             if len(data) > 1:
                 notes.append(f"{cell.name}: its seeds ran on different data ({', '.join(sorted(data))})")
-        return notes
+        return notes + self.left_out()
+
+    def left_out(self) -> list[str]:
+        """What of the ledger is left out, and why."""
+        told = ((self.stale, "made with other settings"), (self.gone, "of cells that the study no longer has"))
+        return [f"{counted(n, 'row')} of the ledger left out, {why}" for n, why in told if n]
+
+    def lacking(self, name: str, cells: Iterable[Cell]) -> list[str]:
+        """A note on the finished seeds whose figure is not a number, and so in no mean; none: all or nobody has it."""
+        runs = [(cell.name, [name in run.figures for run in self.of(cell)]) for cell in cells]
+        short = [f"{cell} ({have.count(False)} of {len(have)} seeds)" for cell, have in runs if not all(have)]
+        if not short or not any(any(have) for _, have in runs):
+            return []
+        return [f"without {name}, and so not in its mean: {', '.join(short)}"]
 
     def levels(self, axis: str) -> list[str]:
         """The levels of an axis that are shown, in the order of the file."""
@@ -151,20 +170,22 @@ def collect(grid: Grid, out: Path, ledger: Ledger | None = None) -> Results:
     data = {run.data for run in runs if run.data} or {row.data for row in rows[-1:]}
     by_settings = {(row.config, row.seed): row for row in rows if row.data not in data}
     by_settings |= {(row.config, row.seed): row for row in rows if row.data in data}
-    named = {(row.study, row.cell, row.seed) for row in rows}
-    found, stale = [], 0
+    found = []
     for run in runs:
         row = by_settings.get((config_hash(run.cell.config), run.seed))
         if run.state != "finished" and row is not None:
             run = Result(run.cell, run.seed, "finished", row.figures, None, row.data)
-        elif run.state != "finished":
-            stale += (grid.name, run.cell.name, run.seed) in named
         found.append(run)
-    return Results(grid, found, stale)
+    hashes = {config_hash(cell.config) for cell in grid.cells}
+    unused = [row for row in rows if row.study == grid.name and row.config not in hashes]
+    lacking = {(run.cell.name, run.seed) for run in found if run.state != "finished"}
+    stale = sum((row.cell, row.seed) in lacking for row in unused)
+    gone = sum(row.cell not in grid.names for row in unused)
+    return Results(grid, found, stale, gone)
 
 
 def look(cell: Cell, seed: int, out: Path) -> Result:
-    """The state of one run by its folder."""
+    """The state of one run by its folder. Raises RunError when it finished with other settings than the cell's."""
     config = cell.run(seed, out)
     path = config.folder
     failed = failure_file(config).is_file()
@@ -172,6 +193,11 @@ def look(cell: Cell, seed: int, out: Path) -> Result:
         return Result(cell, seed, "failed" if failed else "missing", {}, None)
     folder = RunFolder(path)
     if (path / "report.html").is_file():  # what a run writes last
+        if account := otherwise(folder.config(), config):
+            raise RunError(
+                f"{path} has the name of cell {cell.name}, seed {seed}, but was made with other settings ({account}); "
+                "move it away, so that the study makes its own"
+            )
         data = folder.read_json("environment.json")["data_fingerprint"]
         return Result(cell, seed, "finished", flat(folder.read_json("metrics.json"), seed), folder, data)
     return Result(cell, seed, "failed" if failed else "unfinished", {}, folder)

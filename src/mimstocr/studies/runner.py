@@ -9,15 +9,17 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Literal, NamedTuple, Protocol
 
 import torch
 
 from mimstocr.config import Config
 from mimstocr.runs import RunFolder
+from mimstocr.studies.cores import usable_cores
 from mimstocr.studies.ledger import Ledger, Row
 from mimstocr.studies.results import failure_file, look
 from mimstocr.studies.study import Cell, Grid, config_hash
@@ -42,6 +44,15 @@ class Job:
         return f"{self.cell.name} seed {self.seed}"
 
 
+class Ending(NamedTuple):
+    """How a run ended."""
+
+    state: Literal["finished", "stopped", "failed", "in use"]
+    """Stopped: saved, at its own study's wish. In use: another process is at work in its folder."""
+    why: str = ""
+    """Of what failed or is in use."""
+
+
 class StudyWatcher(Protocol):
     """Is told how a study goes."""
 
@@ -57,8 +68,8 @@ class StudyWatcher(Protocol):
     def epoch(self, job: Job, row: Mapping[str, Any]) -> None:
         """After an epoch: its line of the history."""
 
-    def ended(self, job: Job, failure: str | None, finished: bool) -> None:
-        """A run has ended: failed, finished, or stopped."""
+    def ended(self, job: Job, ending: Ending) -> None:
+        """A run has ended."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,8 @@ class Outcome:
     """Name of a run to why it failed; the others went on."""
     stopped: bool
     """A stop was asked for: what was under way is saved and goes on at the next call."""
+    in_use: dict[str, str] = field(default_factory=dict)
+    """Name of a run to who has its folder: another process is at work in it, and nothing was done."""
 
 
 class Silent:
@@ -87,7 +100,7 @@ class Silent:
     def epoch(self, job: Job, row: Mapping[str, Any]) -> None:
         """Say nothing."""
 
-    def ended(self, job: Job, failure: str | None, finished: bool) -> None:
+    def ended(self, job: Job, ending: Ending) -> None:
         """Say nothing."""
 
 
@@ -101,9 +114,10 @@ def run_study(
 ) -> Outcome:
     """Run every cell and seed that has not finished, `jobs` at once; finished runs get their row in the ledger.
 
-    out: the folder of all runs. ledger: by default `ledger.csv` in it. jobs: none for as many as there are cores
-    (over training.threads), or CUDA devices where the runs use them. The first seed of all cells comes before the
-    second of any. A run that fails, or is killed, is reported and the rest go on. A signal stops all, saved.
+    out: the folder of all runs. ledger: by default `ledger.csv` in it. jobs: none for as many as this process has
+    cores (over training.threads), or CUDA devices where the runs use them. The first seed of all cells comes before the
+    second of any. A run that fails, or is killed, is reported and the rest go on, as is one whose folder another
+    process has. A signal stops all, saved. Raises RunError when a run finished with other settings than its cell's.
     """
     watcher = watcher or Silent()
     ledger = ledger or Ledger(out / "ledger.csv")
@@ -124,16 +138,18 @@ def run_study(
     with stop_on_signal() as stop:
         crew = _Crew(todo, jobs or default_jobs(todo[0].config), watcher, stop)
         try:
-            for job, failure, finished in crew.work():
-                place = failure_file(job.config)
-                if failure is not None:
+            for job, ending in crew.work():
+                if ending.state == "failed":
+                    place = failure_file(job.config)
                     place.parent.mkdir(parents=True, exist_ok=True)
-                    place.write_text(failure)
-                    outcome.failed[job.name] = failure
-                elif finished:
+                    place.write_text(ending.why)
+                    outcome.failed[job.name] = ending.why
+                elif ending.state == "in use":
+                    outcome.in_use[job.name] = ending.why
+                elif ending.state == "finished":
                     outcome.finished.append(job)
                     ledger.add(row_of(grid, job))
-                watcher.ended(job, failure, finished)
+                watcher.ended(job, ending)
         finally:
             crew.kill()
         return replace(outcome, stopped=bool(stop))
@@ -143,8 +159,7 @@ def default_jobs(config: Config) -> int:
     """Runs at once that use the machine without crowding it."""
     if uses_cuda(config):
         return max(1, torch.cuda.device_count())  # without any, each run says so itself
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // config.training.threads)
+    return max(1, usable_cores() // config.training.threads)
 
 
 def uses_cuda(config: Config) -> bool:
@@ -155,7 +170,8 @@ def uses_cuda(config: Config) -> bool:
 
 def row_of(grid: Grid, job: Job) -> Row:
     """The ledger's row of a finished run."""
-    environment = RunFolder(job.config.folder).read_json("environment.json")
+    folder = RunFolder(job.config.folder)
+    environment = folder.read_json("environment.json")
     on = environment["device"]
     return Row(
         study=grid.name,
@@ -165,7 +181,7 @@ def row_of(grid: Grid, job: Job) -> Row:
         data=environment["data_fingerprint"],
         device=on if on == "cpu" else f"{on} {environment['device_name']}",
         version=environment["mimstocr"],
-        finished=environment["started"][:10],
+        finished=date.fromtimestamp((folder.path / "metrics.json").stat().st_mtime).isoformat(),
         figures=look(job.cell, job.seed, job.config.out.parent).figures,
     )
 
@@ -181,8 +197,8 @@ class _Crew:
         self._said: queue.SimpleQueue[tuple[_Process, dict[str, Any] | None]] = queue.SimpleQueue()
         self._running: set[_Process] = set()
 
-    def work(self) -> Any:
-        """Yield (job, failure or none, finished) as runs end."""
+    def work(self) -> Iterator[tuple[Job, Ending]]:
+        """The runs as they end."""
         asked = False
         while self._running or (self._todo and not self._stop):
             while self._free and self._todo and not self._stop:
@@ -198,9 +214,9 @@ class _Crew:
             if message is None:
                 self._running.discard(process)
                 self._free.append(process.slot)
-                failure = process.failure(asked)
+                ending = process.ending(asked)
                 process.close()
-                yield process.job, failure, process.finished
+                yield process.job, ending
             elif "step" in message:
                 self._watcher.step(process.job, message["step"])
             elif "epoch" in message:
@@ -255,22 +271,22 @@ class _Process:
         self._process.wait()
         said.put((self, None))
 
-    @property
-    def finished(self) -> bool:
-        """It said that all is done."""
-        return bool(self.last.get("finished"))
-
-    def failure(self, stopping: bool) -> str | None:
-        """Why it failed; none when it did not."""
+    def ending(self, stopping: bool) -> Ending:
+        """How it ended; stopping: it was asked to."""
         if "failed" in self.last:
-            return str(self.last["failed"])
-        if self.finished or stopping:
-            return None
+            return Ending("failed", self.last["failed"])
+        if "in_use" in self.last:
+            return Ending("in use", self.last["in_use"])
+        if self.last.get("finished"):
+            return Ending("finished")
+        if stopping:
+            return Ending("stopped")
         if "finished" in self.last:
-            return "stopped from outside, saved; the same study goes on with it"
+            return Ending("failed", "stopped from outside, saved; the same study goes on with it")
         self._errors.seek(0)
         words = "".join(self._errors.readlines()[-LAST_LINES:])
-        return f"the process ended with {self._process.returncode} before it was done\n{words}".rstrip()
+        why = f"the process ended with {self._process.returncode} before it was done\n{words}".rstrip()
+        return Ending("failed", why)
 
     def terminate(self) -> None:
         """Ask it to stop, saved."""

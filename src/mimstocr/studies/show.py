@@ -44,9 +44,7 @@ class Showing:
         parts += [f"{states[state]} {state}" for state in ("unfinished", "failed", "missing") if states[state]]
         if known := sum(run.state == "finished" and run.folder is None for run in self.results.runs):
             parts.append(f"{known} known from the ledger alone")
-        if self.results.stale:
-            parts.append(f"{self.results.stale} rows of the ledger left out, made with other settings")
-        return ", ".join(parts)
+        return "; ".join([", ".join(parts), *self.results.left_out()])
 
 
 def show_study(grid: Grid, out: Path, ledger: Ledger | None = None, against: str | None = None) -> Showing:

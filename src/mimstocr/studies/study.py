@@ -14,7 +14,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mimstocr.components import Settings, near, readable
-from mimstocr.config import Config, load_config, make_config, read_yaml
+from mimstocr.config import Config, differences, load_config, make_config, read_yaml
 from mimstocr.errors import ConfigError
 from mimstocr.overrides import apply_overrides, apply_settings
 from mimstocr.studies.exhibits import AnyExhibit
@@ -139,6 +139,11 @@ class Grid:
     on_top: Sequence[str] = ()
     """Settings that were put on top of every cell: those of the small form, and of the command line."""
 
+    @property
+    def names(self) -> set[str]:
+        """Of all cells of the study, also of those that are not run here."""
+        return {" / ".join(levels) for levels in itertools.product(*self.study.axes.values())}
+
     def part(self, only: Mapping[str, Iterable[str]], seeds: Sequence[int] | None = None) -> Grid:
         """The cells at some levels of some axes, and other seeds. Raises ConfigError on an unknown axis or level."""
         for axis, levels in only.items():
@@ -199,7 +204,20 @@ def config_hash(config: Config) -> str:
     Settings at their default do not enter, so that a setting that comes with a later version, off by default,
     leaves the hashes of older results as they were.
     """
-    plain = config.model_dump(mode="json", exclude_defaults=True, exclude={"name", "out", "seeds"})
+    return _digest(_identity(config, exclude_defaults=True), 5)
+
+
+def otherwise(saved: Config, asked: Config) -> str:
+    """Settings of the hash, or seeds, in which a run's config differs from the asked one, in words; empty: none."""
+    if config_hash(saved) == config_hash(asked) and saved.seeds == asked.seeds:
+        return ""
+    trees = [{**_identity(config), "seeds": list(config.seeds)} for config in (saved, asked)]
+    return differences(*map(_dotted, trees))
+
+
+def _identity(config: Config, *, exclude_defaults: bool = False) -> dict[str, Any]:
+    """The settings that a result depends on."""
+    plain = config.model_dump(mode="json", exclude_defaults=exclude_defaults, exclude={"name", "out", "seeds"})
     for key in ("device", "threads", "checkpoint_seconds", "test_curve"):
         plain.get("training", {}).pop(key, None)
     if not plain.get("training"):
@@ -207,7 +225,14 @@ def config_hash(config: Config) -> str:
     plain["data"] = {**plain.get("data", {}), "source": config.data.source.partition(":")[0]}
     plain["data"]["concepts"] = bool(_concepts(config))
     plain["order of the tasks"] = list(config.tasks)
-    return _digest(plain, 5)
+    return plain
+
+
+def _dotted(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {prefix + key: value}
+    return flat
 
 
 def _address(config: Config) -> str:

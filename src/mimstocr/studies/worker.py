@@ -1,6 +1,7 @@
 """One run of a study in a process of its own: its config comes in as JSON, and what happens goes out, a line each.
 
-Lines: {"step": ...} and {"epoch": ...} while it trains, then one of {"finished": bool} and {"failed": text}.
+Lines: {"step": ...} and {"epoch": ...} while it trains, then one of {"finished": bool}, {"failed": text} and
+{"in_use": text}.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import sys
 import traceback
 from collections.abc import Mapping
 from typing import Any, TextIO
+
+from filelock import Timeout
 
 from mimstocr.config import make_config
 from mimstocr.errors import MimstocrError
@@ -29,7 +32,7 @@ class Teller:
 
     def say(self, **message: Any) -> None:
         """One line. When nobody listens any more, this process is asked to stop, saved, and says no more."""
-        if self._deaf:  # a second signal would end it unsaved
+        if self._deaf:
             return
         try:
             self._out.write(json.dumps(finite(message)) + "\n")
@@ -55,7 +58,10 @@ def main() -> None:
     try:
         result = run(make_config(json.load(sys.stdin)), resume=True, watcher=teller)
     except MimstocrError as error:
-        teller.say(failed=str(error))
+        if isinstance(error.__context__, Timeout):  # it waited for the lock of its folder, which another process has
+            teller.say(in_use=str(error))
+        else:
+            teller.say(failed=str(error))
     except Exception:  # a defect of ours must not stop the other runs of a study
         teller.say(failed=traceback.format_exc())
     else:

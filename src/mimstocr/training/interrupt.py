@@ -1,4 +1,4 @@
-"""Stopping between two steps: the first Ctrl-C or SIGTERM asks, the second one insists."""
+"""Stopping between two steps: Ctrl-C or SIGTERM asks, and a second Ctrl-C insists."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ class Stop:
 
 @contextmanager
 def stop_on_signal() -> Iterator[Stop]:
-    """Within, the first signal sets the flag, and the second acts as it did before.
+    """Within, a signal sets the flag; the second Ctrl-C acts as it did before.
+
+    SIGTERM asks however often it comes: whoever ends a whole group of processes sends it to a run and to the study
+    above it, which hands it on. Who insists has SIGKILL.
 
     Outside the main thread, where Python has no signals, the flag stays down.
     """
@@ -35,7 +38,8 @@ def stop_on_signal() -> Iterator[Stop]:
 
     def ask(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         stop.asked = True
-        signal.signal(number, before[signal.Signals(number)])
+        if number == signal.SIGINT:
+            signal.signal(number, before[signal.SIGINT])
 
     try:
         for number in STOP_SIGNALS:

@@ -113,6 +113,14 @@ def test_the_table_has_the_same_numbers(results: Results) -> None:
     assert table.labels == 1
 
 
+def test_seeds_without_the_figure_are_said(made: Callable[..., Results]) -> None:
+    figures = {("EW / slow", 0): {"test.rank_ic": 0.04}, ("EW / slow", 1): {"test.ic": 0.1}}
+    shows = Heatmap(rows="method", columns="rate").make(made(figures))
+    said = "Without test.rank_ic, and so not in its mean: EW / slow (1 of 2 seeds)."
+    assert said in shows.drawings[0].notes
+    assert said in shows.tables[0].notes
+
+
 def test_equal_values_have_a_scale_too(made: Callable[..., Results]) -> None:
     figures = {(cell, 0): {"test.rank_ic": 0.05} for cell in ("EW / slow", "EW / fast")}
     (drawing,) = Heatmap(rows="method", columns="rate").make(made(figures)).drawings

@@ -29,6 +29,7 @@ Losses = Mapping[str, Sequence[float | None]]
 def grid_of(folder: Path, axes: Mapping[str, Any], seeds: Sequence[int] = (0, 1)) -> Grid:
     show = [{"kind": "loss_curves"}]
     raw = {"title": "made", "base": "demo", "axes": axes, "seeds": list(seeds), "show": show}
+    folder.mkdir(exist_ok=True)
     path = folder / "made.yaml"
     path.write_text(yaml.safe_dump(raw, sort_keys=False))
     return load_study(path)
@@ -195,6 +196,30 @@ def test_runs_without_test_losses_are_named_with_what_to_do(tmp_path: Path) -> N
     assert "Without test losses, so their training loss is drawn alone: CQB (seed 0)" in notes
     assert "training.test_curve" in notes
     assert drawing.name == "made-loss-curves-test"
+
+
+def with_test_curve(folder: Path, every: Mapping[str, int]) -> Drawing:
+    """Runs whose configs say how many of the test days are in their test losses."""
+    axes = {name: {**METHODS[name], "training.test_curve": n} for name, n in every.items()}
+    grid = grid_of(folder, {"method": axes}, seeds=[0])
+    for cell in grid.cells:
+        finish(cell, 0, folder, 1, both(0.9, 0.8), valid=both(0.5, 0.5), test=both(0.95, 0.97))
+    (drawing,) = LossCurves(lines="method", held_out="test").make(collect(grid, folder)).drawings
+    return drawing
+
+
+def test_which_test_days_the_test_losses_are_of_is_said_in_the_figure(tmp_path: Path) -> None:
+    drawing = with_test_curve(tmp_path / "alike", {"EW": 5, "CQB": 5})
+    assert legend(drawing) == ["EW", "CQB", "Train", "Test (1 day in 5)", "Epoch kept"]
+    assert "Test losses are of 1 test day in 5 (training.test_curve): EW (seed 0), CQB (seed 0)." in drawing.notes
+    mixed = with_test_curve(tmp_path / "mixed", {"EW": 3, "CQB": 1})
+    assert "Test (some of the days)" in legend(mixed)
+    assert [note for note in mixed.notes if "test day in" in note] == [
+        "Test losses are of 1 test day in 3 (training.test_curve): EW (seed 0)."
+    ]
+    whole = with_test_curve(tmp_path / "whole", {"EW": 1, "CQB": 1})
+    assert legend(whole)[-2] == "Test"
+    assert not any("test day in" in note for note in whole.notes)
 
 
 def test_a_huge_first_loss_does_not_flatten_the_rest(tmp_path: Path) -> None:

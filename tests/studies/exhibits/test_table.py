@@ -110,3 +110,22 @@ def test_seeds_on_different_data_are_said(made: Made) -> None:
     runs = [replace(run, data=f"data {run.seed}") if run.state == "finished" else run for run in results.runs]
     notes = table_of(replace(results, runs=runs)).notes
     assert "EW / slow: its seeds ran on different data (data 0, data 1)" in notes
+
+
+def test_title_and_digits(made: Made) -> None:
+    show = {"kind": "table", "rows": ["method", "rate"], "metrics": {"IC": "test.ic"}}
+    assert table_of(made(FIGURES, show=[show])).title == "made"
+    own = table_of(made(FIGURES, show=[{**show, "title": "Information coefficients", "digits": 2}]))
+    assert own.title == "Information coefficients"
+    assert own.rows[0][2].text == "0.06 (14.1) ×2"
+    assert own.rows[0][2].value == pytest.approx(0.06)
+    whole = table_of(made(FIGURES, show=[{**show, "digits": 0, "percent": True}]))
+    assert whole.rows[0][2].text == "6 (14.1) ×2"
+
+
+def test_seeds_without_a_figure_are_said(made: Made) -> None:
+    figures = {**FIGURES, ("EW / slow", 1): {"valid.rank_ic": 0.7}, ("STL / slow", 0): {"valid.rank_ic": 0.1}}
+    table = table_of(made(figures))
+    assert table.rows[0][1].text == "0.0500 (–) ×1"
+    assert "without test.ic, and so not in its mean: EW / slow (1 of 2 seeds), STL / slow (1 of 1 seeds)" in table.notes
+    assert not any(note.startswith("without") for note in table_of(made(FIGURES)).notes)

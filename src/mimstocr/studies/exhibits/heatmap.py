@@ -51,7 +51,13 @@ class Heatmap(style.Picture):
         label, write = figure_label(self.figure)
         for group in self.groups(results):
             squares = self._squares(results, group.cells)
-            notes = [*_gaps(squares), *style.account(results, group.cells, folders=False), *self.scope()]
+            lacking = results.lacking(self.figure, [shown.cell for shown in group.cells])
+            notes = [
+                *_gaps(squares),
+                *(f"{note[0].upper()}{note[1:]}." for note in lacking),
+                *style.account(results, group.cells, folders=False),
+                *self.scope(),
+            ]
             if all(square is None for row in squares for square in row):
                 why += group.told([*notes, f"No finished run has the figure {self.figure}."])
                 continue

@@ -35,6 +35,8 @@ class Curve:
     """The epoch whose weights were kept."""
     losses: Mapping[tuple[str, str], Values]
     """(train, valid or test; task) to the loss of each epoch, NaN where it is not known."""
+    every: int
+    """Every n-th test day is in its test losses; 0: it has none."""
 
 
 @dataclass(frozen=True)
@@ -160,13 +162,27 @@ class LossCurves(style.Lined):
             colour = ALONE[part] if alone else style.GREY
             handles.append(Line2D([], [], color=colour, ls=DASHES[part], lw=1.5))
         handles.append(Line2D([], [], color=ALONE[self.held_out] if alone else style.GREY, ls="none", **diamond(4)))
-        style.legend_above(figure, handles, [*cells, "Train", NAMES[self.held_out], "Epoch kept"])
+        style.legend_above(figure, handles, [*cells, "Train", self._held_out_name(panels), "Epoch kept"])
+
+    def _held_out_name(self, panels: Sequence[Panel]) -> str:
+        """Its name, with the share of the test days where that is not all of them."""
+        name = NAMES[self.held_out]
+        curves = [curve for panel in panels for line in panel.lines for curve in line.curves]
+        steps = {curve.every for curve in curves if curve.every} if self.held_out == "test" else set()
+        if steps <= {1}:
+            return name
+        return f"{name} (1 day in {min(steps)})" if len(steps) == 1 else f"{name} (some of the days)"
 
     def _legend_notes(self, panels: Sequence[Panel]) -> list[str]:
         curves = [(line.shown.name, curve) for panel in panels for line in panel.lines for curve in line.curves]
         several = any(len(line.curves) > 1 for panel in panels for line in panel.lines)
         mean = "Bold: the mean over the epochs that all seeds reached; thin: each seed. " if several else ""
         notes = [f"{mean}Diamond: the epoch whose weights were kept, chosen on validation days."]
+        if self.held_out == "test":
+            for step in sorted({curve.every for _, curve in curves} - {0, 1}):
+                runs = dict.fromkeys((cell, curve.seed) for cell, curve in curves if curve.every == step)
+                told = f"Test losses are of 1 test day in {step} (training.test_curve): {style.named_runs(runs)}."
+                notes.append(told)
         lacking = dict.fromkeys(
             (cell, curve.seed) for cell, curve in curves if not any(part == self.held_out for part, _ in curve.losses)
         )
@@ -196,7 +212,8 @@ def _curve(run: Result) -> Curve:
     pairs = dict.fromkeys((part, task) for row in rows for part in NAMES for task in row.get(part, {}))
     losses = {(part, task): _column([row.get(part, {}).get(task) for row in rows]) for part, task in pairs}
     best = max(row["epoch"] for row in rows if row["best"])
-    return Curve(run.seed, np.array([row["epoch"] for row in rows]), best, losses)
+    every = run.folder.config().training.test_curve if any(part == "test" for part, _ in losses) else 0
+    return Curve(run.seed, np.array([row["epoch"] for row in rows]), best, losses, every)
 
 
 def _column(values: Sequence[float | None]) -> Values:

@@ -135,8 +135,11 @@ class TableExhibit(Exhibit):
             for name in self.metrics.values()
             if finished and not any(name in run.figures for run in finished)
         ]
-        notes += results.doubts()
         choose = results.grid.study.choose
+        for name in self.metrics.values():
+            if choose is None or name != choose.by:  # of which the doubts tell
+                notes += results.lacking(name, [shown.cell for shown in results.shown])
+        notes += results.doubts()
         if choose is not None:
             notes.append(
                 f"{choose.axis} chosen for each cell by the mean {choose.by} over its seeds; "
