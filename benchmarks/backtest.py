@@ -19,7 +19,8 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
-from mimstocr.backtest import BacktestResult, backtest
+from mimstocr.backtest import BacktestResult, BacktestSettings, backtest
+from mimstocr.backtest.markets.flat import Flat
 from mimstocr.backtest.strategies.top_k import TopK
 from mimstocr.data.panel import Panel, days_of, make_panel, usable
 from mimstocr.data.settings import DataSettings
@@ -105,14 +106,15 @@ def main() -> None:
     scores = np.where(usable(panel), np.random.default_rng(1).normal(size=panel["close"].shape), np.nan)
     days = days_of(panel)
 
+    settings = BacktestSettings(
+        strategy=TopK(k=args.k), market=Flat(commission=args.cost), delay=args.delay, capital=1.0
+    )
+
     def ours() -> BacktestResult:
         return backtest(
             panel,
             scores,
-            strategy=TopK(k=args.k),
-            delay=args.delay,
-            cost=args.cost,
-            capital=1.0,
+            settings,
             first=days[0],
             last=days[-1],
         )

@@ -155,12 +155,15 @@ def test_a_day_without_trading_names_the_one_before(finished: Path) -> None:
 
 
 def test_backtest_with_other_terms(finished: Path) -> None:
-    usual, dear, free = (mimstocr.run_backtest(finished, cost=cost) for cost in (None, 0.01, 0.0))
+    usual, dear, free = (
+        mimstocr.run_backtest(finished, overrides=terms)
+        for terms in ([], ["market.commission=0.01"], ["market.commission=0"])
+    )
     net = [run.metrics["net"]["cumulative_return"] for run in (dear, usual, free)]
     assert net == sorted(net)
     assert net[0] < net[2]
     assert free.metrics["net"]["cumulative_return"] == free.metrics["gross"]["cumulative_return"]
-    assert int(mimstocr.run_backtest(finished, k=5).n_held.max()) == 5
+    assert int(mimstocr.run_backtest(finished, overrides=["strategy.k=5"]).n_held.max()) == 5
     assert mimstocr.run_backtest(finished, split="valid").days[-1] < usual.days[0]
 
 

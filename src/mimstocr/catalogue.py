@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mimstocr.backbones import BACKBONES
-from mimstocr.backtest import STRATEGIES
+from mimstocr.backtest import MARKETS, STRATEGIES
 from mimstocr.balancing import BALANCERS
 from mimstocr.components import Registry
 from mimstocr.data import SOURCES
@@ -27,5 +27,6 @@ def families() -> dict[str, Registry[Any]]:
         "sharing": SHARINGS,
         "balancers": BALANCERS,
         "strategies": STRATEGIES,
+        "markets": MARKETS,
         "exhibits": EXHIBITS,
     }

@@ -99,6 +99,18 @@ class Config(Settings):
         """The name and task whose raw label the evidence is measured on: the first of kind return."""
         return next((name, task) for name, task in self.settled_tasks().items() if isinstance(task, Return))
 
+    def traded(self, overrides: Iterable[str] = ()) -> BacktestSettings:
+        """The settings of the backtest with overrides such as `market=cn_a_share`, and with a delay.
+
+        Raises ConfigError, each problem with the path of its setting.
+        """
+        raw = apply_overrides(self.backtest.model_dump(mode="json"), overrides, BacktestSettings().model_dump())
+        raw["delay"] = self.priced()[1].delay if raw.get("delay") is None else raw["delay"]
+        try:
+            return BacktestSettings(**raw)
+        except ValidationError as error:
+            raise readable(error, "backtest") from None
+
     @property
     def reach(self) -> int:
         """Days after t on which the last of its labels is known."""

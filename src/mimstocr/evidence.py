@@ -35,11 +35,11 @@ def run_metrics(
         "seeds": seeds,
         **{key: {split: by_split[split][key] for split in by_split} for key in ("mean", "std", "ensemble")},
         "backtest": {
-            "strategy": config.backtest.strategy.model_dump(),
-            "delay": config.priced()[1].delay,
-            "cost": config.backtest.cost,
+            **result.settings.model_dump(mode="json"),
             "measured_against": result.measured_against,
             "counts": result.counts,
+            "orders": result.net.reasons(),
+            "costs": result.costs_by_kind(),
             **{name: result.metrics.get(name) for name in ("net", "gross", "universe", "index")},
         },
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -14,7 +14,8 @@ import torch
 import xarray as xr
 
 from mimstocr.backbones import Inputs
-from mimstocr.backtest import BacktestResult, backtest
+from mimstocr.backtest import BacktestResult, BacktestSettings, backtest, make_terms, view_of
+from mimstocr.backtest.explain import Explained, explain
 from mimstocr.config import Config, differences, write_yaml
 from mimstocr.data import load_panel
 from mimstocr.data.facts import gather_facts
@@ -26,6 +27,7 @@ from mimstocr.evidence import evidence_of, run_metrics, split_of
 from mimstocr.features import Fitted
 from mimstocr.predictions import averaged, matrix_of, prediction_table, ranked_list
 from mimstocr.report import ReportInputs, render
+from mimstocr.report.risk import risk_inputs
 from mimstocr.runs import RunFolder
 from mimstocr.training.batches import DayBatches
 from mimstocr.training.checkpoint import load_checkpoint, part
@@ -38,6 +40,8 @@ from mimstocr.training.prepare import Prepared, data_account, environment, prepa
 
 NOT_IDENTITY = ("name", "out", "seeds", "data", "evaluation", "backtest")
 """What a training does not depend on; the data are known by their fingerprint, wherever they lie."""
+CAPITALS = (0.01, 0.1, 1, 10, 100, 1000)
+"""Multiples of the capital for which the report shows what the strategy earns."""
 NOT_IDENTITY_TRAINING = ("max_epochs", "patience", "device", "threads", "test_curve", "checkpoint_seconds")
 
 
@@ -135,26 +139,33 @@ def evaluate(path: Path, *, split: str = "test") -> dict[str, Any]:
 def run_backtest(
     path: Path,
     *,
-    k: int | None = None,
-    cost: float | None = None,
-    delay: int | None = None,
+    overrides: Iterable[str] = (),
     split: str = "test",
     panel: Panel | None = None,
 ) -> BacktestResult:
-    """The run's averaged scores through its strategy on the valid or test split; k, cost and delay may differ.
+    """The run's averaged scores through its strategy and market on the valid or test split.
 
-    delay: trading days from score to fill; by default that of the return label. panel: the run's own, where it is
-    at hand already; by default its source is read.
+    overrides: settings of the backtest that differ from the run's, as `market=cn_a_share` or `strategy.k=20`.
+    panel: the run's own, where it is at hand already; by default its source is read.
     """
     folder = RunFolder.open(path)
+    settings = folder.config().traded(overrides)
     panel = load_panel(folder.config().data) if panel is None else panel
-    return _backtest(folder, panel, k=k, cost=cost, delay=delay, split=split)
+    return _backtest(folder, panel, settings, split)
+
+
+def explain_day(path: Path, day: date, *, overrides: Iterable[str] = (), split: str = "test") -> Explained:
+    """Every order of one day of `run_backtest`, why it was filled or not, and what it cost."""
+    folder = RunFolder.open(path)
+    panel = load_panel(folder.config().data)
+    return explain(_backtest(folder, panel, folder.config().traded(overrides), split), panel, day)
 
 
 def write_report(path: Path) -> Path:
     """Make report.html of a finished run again, from its files and its source. Gives the file."""
     folder = RunFolder.open(path)
-    return _write_report(folder, _backtest(folder, load_panel(folder.config().data)))
+    panel = load_panel(folder.config().data)
+    return _write_report(folder, panel, _backtest(folder, panel))
 
 
 # ---- training ------------------------------------------------------------------------------------------------------
@@ -265,10 +276,11 @@ def _check_same(saved: Config, asked: Config, folder: RunFolder) -> None:
 
 
 def _try_backtest(prepared: Prepared) -> None:
-    """Refuse before training what the backtest would refuse after it: a day with fewer stocks than K."""
+    """Refuse before training what the backtest would refuse after it, such as a day with fewer stocks than K."""
     test = prepared.splits.test.days
     scores = np.where(prepared.rows[test], 0.0, np.nan)
-    prepared.config.backtest.strategy.weights(scores, prepared.days[test])
+    prepared.config.backtest.strategy.plan(scores, view_of(prepared.panel, test))
+    make_terms(prepared.config.backtest.market, prepared.panel, test)
 
 
 # ---- predictions and the end of a run --------------------------------------------------------------------------------
@@ -304,29 +316,15 @@ def _predictions(prepared: Prepared, folder: RunFolder) -> pl.DataFrame:
 
 
 def _backtest(
-    folder: RunFolder,
-    panel: Panel,
-    *,
-    k: int | None = None,
-    cost: float | None = None,
-    delay: int | None = None,
-    split: str = "test",
+    folder: RunFolder, panel: Panel, settings: BacktestSettings | None = None, split: str = "test"
 ) -> BacktestResult:
-    config = folder.config()
-    settings = config.backtest
     dates, symbols, scores = matrix_of(averaged(split_of(folder.read_frame("predictions.parquet"), split)), "score")
-    strategy = settings.strategy
-    if k is not None:
-        strategy = strategy.changed(k=k)
     return backtest(
         panel,
         xr.DataArray(
             scores, dims=("date", "symbol"), coords={"date": dates.astype("datetime64[ns]"), "symbol": symbols}
         ),
-        strategy=strategy,
-        delay=config.priced()[1].delay if delay is None else delay,
-        cost=settings.cost if cost is None else cost,
-        capital=settings.capital,
+        folder.config().traded() if settings is None else settings,
         first=dates[0],
         last=dates[-1],
     )
@@ -339,10 +337,10 @@ def _conclude(folder: RunFolder, panel: Panel) -> None:
     result = _backtest(folder, panel)
     folder.write_json("metrics.json", run_metrics(config, predictions, folder.read_history(), result))
     folder.write_frame("recommendations.csv", ranked_list(predictions))
-    _write_report(folder, result)
+    _write_report(folder, panel, result)
 
 
-def _write_report(folder: RunFolder, result: BacktestResult) -> Path:
+def _write_report(folder: RunFolder, panel: Panel, result: BacktestResult) -> Path:
     config = folder.config()
     table = averaged(split_of(folder.read_frame("predictions.parquet"), "test"))
     dates, _, scores = matrix_of(table, "score")
@@ -365,6 +363,7 @@ def _write_report(folder: RunFolder, result: BacktestResult) -> Path:
                 {"date": dates, **{f"q{i + 1}": groups[:, i] for i in range(groups.shape[1])}}
             ).fill_nan(None),
             backtest=result.table(),
+            risk=risk_inputs(panel, result, capitals=[result.settings.capital * scale for scale in CAPITALS]),
             recommendations=folder.read_frame("recommendations.csv"),
         )
     )

@@ -9,8 +9,10 @@ import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
 
 from mimstocr.backtest.benchmark import universe_mean
+from mimstocr.backtest.markets.flat import Flat
 from mimstocr.backtest.portfolio import portfolio_metrics
 from mimstocr.backtest.run import backtest
+from mimstocr.backtest.settings import BacktestSettings
 from mimstocr.backtest.strategies.top_k import TopK
 from mimstocr.data.panel import days_of, make_panel, usable
 from mimstocr.data.settings import DataSettings
@@ -18,7 +20,7 @@ from mimstocr.data.sources import load_panel
 from mimstocr.errors import DataError
 
 NAN = np.nan
-SETTINGS = {"strategy": TopK(k=2), "delay": 1, "cost": 0.01, "capital": 1000.0}
+SETTINGS = {"strategy": TopK(k=2), "delay": 1, "market": Flat(commission=0.01), "capital": 1000.0}
 
 
 def market(seed=0, days=30, stocks=6, benchmark=True):
@@ -41,7 +43,10 @@ def market(seed=0, days=30, stocks=6, benchmark=True):
 
 def run(panel, scores, first=0, last=-1, **changes):
     days = days_of(panel)
-    return backtest(panel, scores, **{**SETTINGS, "first": days[first], "last": days[last], **changes})
+    if "cost" in changes:
+        changes["market"] = Flat(commission=changes.pop("cost"))
+    settings = BacktestSettings(**{**SETTINGS, **changes})
+    return backtest(panel, scores, settings, first=days[first], last=days[last])
 
 
 def test_three_days_by_hand():
@@ -203,7 +208,9 @@ def test_scores_that_do_not_fit():
 def test_windows_that_cannot_be():
     panel, scores = market()
     with pytest.raises(DataError, match="from 2021-01-01 to 2021-02-01, but there is none: the panel has 2020-01-01"):
-        backtest(panel, scores, **SETTINGS, first=datetime.date(2021, 1, 1), last=datetime.date(2021, 2, 1))
+        backtest(
+            panel, scores, BacktestSettings(**SETTINGS), first=datetime.date(2021, 1, 1), last=datetime.date(2021, 2, 1)
+        )
     with pytest.raises(DataError, match="the last of 2 days"):
         run(panel, scores, first=5, last=6)
     with pytest.raises(DataError, match=r"fewer stocks than K: .* on 2020-01-0"):
@@ -214,7 +221,13 @@ def test_dates_of_any_kind():
     panel, scores = market()
     plain = run(panel, scores, first=2, last=20)
     assert plain.table().equals(
-        backtest(panel, scores, **SETTINGS, first=datetime.date(2020, 1, 3), last=datetime.date(2020, 1, 21)).table()
+        backtest(
+            panel,
+            scores,
+            BacktestSettings(**SETTINGS),
+            first=datetime.date(2020, 1, 3),
+            last=datetime.date(2020, 1, 21),
+        ).table()
     )
 
 

@@ -65,7 +65,10 @@ def test_commands_over_a_run(run_folder: Path, tmp_path: Path, capsys: pytest.Ca
     assert "rank_ic" in json.loads(capsys.readouterr().out)["mean"]
     assert invoke(["evaluate", str(run_folder)]) == 0
     assert "macro-F1" in capsys.readouterr().out
-    assert invoke(["backtest", str(run_folder), "--k", "2", "--cost", "0", "-o", str(tmp_path / "days.csv")]) == 0
+    assert (
+        invoke(["backtest", str(run_folder), "strategy.k=2", "market.commission=0", "-o", str(tmp_path / "days.csv")])
+        == 0
+    )
     assert "Sharpe" in capsys.readouterr().out
     assert pl.read_csv(tmp_path / "days.csv").columns[:3] == ["date", "net", "gross"]
     assert invoke(["report", str(run_folder)]) == 0

@@ -46,6 +46,45 @@ def test_the_sources_own_market_value_comes_first_and_gaps_take_the_days_median(
     assert found.notes == ["1 stock-days without a market value count as their day's median"]
 
 
+def test_a_day_without_trade_is_no_size_however_it_arrives() -> None:
+    """A suspended day comes as a volume of 0 or as a missing row."""
+    volume = np.random.default_rng(1).uniform(1, 9, (T, N))
+    gone = volume.copy()
+    volume[10:18, 2], gone[10:18, 2] = 0.0, np.nan
+    found = market_value(panel_of(volume=volume)).values
+    assert np.array_equal(found, market_value(panel_of(volume=gone)).values)
+    traded = [2.0 * volume[s, 2] for s in range(25 - DOLLAR_DAYS + 1, 26) if volume[s, 2] > 0]
+    assert len(traded) == DOLLAR_DAYS - 8
+    assert found[25, 2] == pytest.approx(np.mean(traded), rel=1e-6)
+
+
+def test_a_market_value_of_0_is_not_known() -> None:
+    value = np.tile([1.0, 4.0, 9.0], (T, 1))
+    value[7] = [0.0, 4.0, -9.0]
+    found = market_value(panel_of(market_value=value))
+    assert found.values[7].tolist() == [4.0, 4.0, 4.0]
+    assert found.notes == ["2 stock-days without a market value count as their day's median"]
+
+
+def test_the_median_is_that_of_the_days_cross_section() -> None:
+    """Not of stocks outside the universe or without trade, nor of other days; where nobody's is known all are alike."""
+    days = np.datetime64("2020-01-01") + np.arange(T)
+    symbols = ["A", "B", "C", "outside", "suspended"]
+    value = np.tile([1.0, 4.0, 10.0, 1e6, 1e6], (T, 1))
+    member = np.ones((T, 5), dtype=bool)
+    member[:, 3] = False
+    volume = np.ones((T, 5))
+    volume[:, 4] = 0.0
+    value[7, 0] = np.nan
+    value[9, :3] = 0.0
+    close = np.full((T, 5), 2.0)
+    fields = {"close": close, "volume": volume, "market_value": value}
+    found = market_value(make_panel(fields, days, symbols, source="made", member=member))
+    assert found.values[7, :3].tolist() == [(4 + 10) / 2, 4.0, 10.0]
+    assert found.values[9, :3].tolist() == [1.0, 1.0, 1.0]
+    assert found.notes == ["4 stock-days without a market value count as their day's median"]
+
+
 def test_without_market_value_and_volume_all_weigh_alike() -> None:
     found = market_value(panel_of())
     assert (found.values == 1).all()

@@ -13,6 +13,7 @@ from mimstocr.data.panel import (
     make_panel,
     repeated,
     symbols_of,
+    traded_money,
     usable,
 )
 from mimstocr.errors import DataError
@@ -180,3 +181,26 @@ def test_last_known_looks_back_and_never_ahead():
     found = last_known(close)
     assert_array_equal(found, [[np.nan, 1], [2, 1], [2, 1], [3, 4]])
     assert found.dtype == np.float32
+
+
+def test_traded_money_of_volumes_that_are_adjusted_and_of_real_shares():
+    factor = np.array([[2.0, 1.0], [2.0, 1.0], [4.0, 1.0]])
+    real = np.array([[100.0, 30.0], [50.0, 0.0], [75.0, NAN]])
+    adjusted = real / (factor * 1.1)
+    prices = {"close": close(), "factor": factor}
+    expected = close() / factor * real
+    made = panel({**prices, "volume": real})
+    assert_array_equal(traded_money(made), np.where(np.isnan(expected), NAN, expected))
+    np.testing.assert_allclose(traded_money(panel({**prices, "volume": adjusted})), close() * adjusted, rtol=1e-6)
+    np.testing.assert_allclose(traded_money(panel({"close": close(), "volume": real})), close() * real, rtol=1e-6)
+    with pytest.raises(DataError, match="expected a volume"):
+        traded_money(panel({"close": close()}))
+
+
+def test_real_data_counts_real_shares(csi300):
+    from mimstocr.data import DataSettings, load_panel
+
+    made = load_panel(DataSettings(source=f"qlib:{csi300}", universe="csi300", start="2020-12-01", end="2020-12-31"))
+    money = np.nansum(np.where(made["member"].values, traded_money(made), 0), axis=1)
+    # the index's stocks traded a few hundred billion yuan a day in December 2020
+    assert ((money > 1e11) & (money < 6e11)).all()

@@ -20,7 +20,7 @@ from plotly.offline import get_plotlyjs
 from mimstocr.report import ReportInputs, render
 from mimstocr.report import page as page_module
 from mimstocr.report.cautions import TOO_GOOD, cautions
-from mimstocr.report.page import in_script
+from mimstocr.report.chart import in_script
 
 LEVELS = ["sink", "negative", "volatile", "positive", "bounce"]
 NAN = float("nan")
@@ -713,7 +713,29 @@ def test_delay_1_is_not_warned_of(inputs: ReportInputs) -> None:
     assert "Not tradable" not in heads(tradable)
     text = seen(tradable).text
     assert "it made 21.4% a year" in text
-    assert "Orders fill at the close 1 trading day later" in text
+    assert "Orders fill at the close 1 trading day later. Every buy and sell costs 0.1% of its value." in text
+
+
+@pytest.mark.parametrize(
+    ("label", "fill", "head"),
+    [
+        (0, 0, "Not tradable: label delay 0."),
+        (0, None, "Not tradable: label delay 0."),
+        (0, 2, "The ranking is judged on paper: label delay 0."),
+        (1, 0, "Not tradable: backtest delay 0."),
+        (1, 1, None),
+        (1, None, None),
+    ],
+)
+def test_a_delay_of_0_is_told_of_the_label_and_of_the_fill(
+    inputs: ReportInputs, label: int, fill: int | None, head: str | None
+) -> None:
+    variant = changed(changed(inputs, "data/delay", label), "metrics/backtest/delay", fill)
+    assert [c.head for c in cautions(variant) if "delay 0" in c.head] == ([head] if head else [])
+    on_paper = (label if fill is None else fill) == 0
+    assert ("it made on paper" in seen(variant).text) is on_paper
+    if head and fill:
+        assert "which fills 2 trading days later" in seen(variant).text
 
 
 @pytest.mark.parametrize("where", ["metrics/ensemble/test", "metrics/seeds/1/test"])

@@ -138,7 +138,7 @@ def test_the_hash_knows_what_a_result_depends_on_and_nothing_else() -> None:
         {**base, "balancer": "ew"},
         {**base, "training": {"patience": 3}},
         {**base, "tasks": {"return": {"kind": "return", "delay": 2}, "momentum": {"kind": "momentum_line"}}},
-        {**base, "backtest": {"cost": 0.5}},
+        {**base, "backtest": {"market": {"kind": "flat", "commission": 0.5}}},
     ):
         assert config_hash(make_config(other)) != plain
 
@@ -167,7 +167,7 @@ def test_defaults_stay_what_they_are() -> None:
         }
         for family, registry in families().items()
     }
-    assert _digest([defaults, Config().plain()], 8) == "9c0d03457f1aac17"
+    assert _digest([defaults, Config().plain()], 8) == "4ffcd1bfb9e8d2f8"
 
 
 def test_two_sources_are_two_run_folders(tmp_path: Path) -> None:

@@ -1,229 +1,257 @@
-"""The engine: target weights in, what was filled and what it cost out.
+"""The engine: decisions in, what was filled and what it cost out.
 
-One order of things on every day u, all at its close: what is held is marked to the closes of u; the decision
-made at the close of day u - delay, if there is one, is filled at the closes of u; costs are paid.
+One order of things on every day u:
 
-- Shares are fractional, cash earns nothing, nothing is borrowed and nothing is sold short.
-- A stock that is not tradable is neither bought nor sold. What is held of it stands at its last known price
-  until it trades again (for ever, where it never does); the money of a buy that is not filled stays in cash.
-- Weights are of the equity after the day's costs. Where holdings that cannot be sold leave too little cash,
-  all buys of the day are scaled down by one factor, so that cash never goes below zero.
+1. Interest and fees of what was borrowed over night are paid; what is held of a delisted stock is settled.
+2. The decision made at the close of day u - delay, if there is one, becomes orders, one a stock, valued at the fill
+   prices of u: all sells first, then the buys. The market's terms say what is filled of each.
+3. The account is marked to the closes of u.
+
+- Weights are of the equity after the day's costs. Where cash does not suffice, all buys of the day are cut by one
+  factor, so that cash never goes below zero, or below what the leverage allows.
+- What is held of a stock that cannot be traded stands at its last known price; the money of a buy that is not filled
+  stays in cash, which earns nothing. An order that is not filled is not kept for the next day.
+- One order a stock and day means that nothing is sold on the day it was bought: T+1 markets ask for no more.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimstocr.backtest.strategy import day_name
-from mimstocr.data.panel import Days, last_known
+from mimstocr.backtest.fill import REASONS, SETTLED, DayOrders, Values, fill
+from mimstocr.backtest.market import Terms, day_name
+from mimstocr.backtest.strategy import Decision, Moment, Plan
 from mimstocr.errors import ConfigError, DataError
 
-Values = NDArray[np.float64]
 
-PRECISION = 1e-14
-"""To which fraction of the equity the equity after costs is solved."""
-DUST = 1e-12
-"""Below which fraction of the equity money is the rounding of past trades: it buys nothing and misses no order."""
+@dataclass(frozen=True, eq=False)
+class Orders:
+    """Every order of a simulation, in the order of their days; arrays are (orders,) unless said otherwise."""
+
+    day: NDArray[np.int64]
+    stock: NDArray[np.int64]
+    wanted: Values
+    """Money asked for at `price`; below zero to sell."""
+    filled: Values
+    """Adjusted shares traded."""
+    reason: NDArray[np.uint8]
+    """What became of it, a code of `REASONS`."""
+    price: Values
+    """Of an adjusted share; 0 where no price was ever known."""
+    costs: Values
+    """(orders, kinds) money paid."""
 
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """The account day by day; every array is (days,) but `shares`. Money is in the units of `capital`.
+    """The account day by day; every array is (days,) but `shares` and `cost_kinds`. Money is in units of `capital`.
 
-    For every day u: value_u - value_{u-1} = sum(shares_{u-1} x (price_u - price_{u-1})) - costs_u, with prices
-    as `last_known` gives them, and value_u = cash_u + sum(shares_u x price_u).
+    For every day u: value_u - value_{u-1} = sum(shares_{u-1} x (worth_u - mark_{u-1})) + sum(shares_u x (mark_u -
+    worth_u)) - costs_u, prices as in `Terms`, and value_u = cash_u + sum(shares_u x mark_u).
     """
 
     value: Values
-    """Equity after trading at the close; `capital` before the first fill."""
+    """Equity at the close; `capital` before the first fill."""
     returns: Values
     """value_u / value_{u-1} - 1, net of costs; 0 before the first fill, and on that day minus the cost of entry."""
     costs: Values
-    """Money paid for trading."""
+    """Money paid for trading, borrowing and delisting."""
+    cost_kinds: Values
+    """(days, kinds) the same by kind, in the order of `Terms.kinds`."""
     turnover: Values
     """One-way: half of the value bought and sold, as a fraction of the equity before trading."""
     cash: Values
     """Money not in stocks, after trading."""
     n_held: NDArray[np.int64]
-    """Stocks held after trading."""
+    """Stocks held after trading, long or short."""
     unfilled_buys: NDArray[np.int64]
-    """Stocks that a decision wanted more of but that were not tradable on the day of the fill."""
+    """Buys of which nothing was filled."""
     stuck_sells: NDArray[np.int64]
-    """Stocks that a decision wanted less of but that were not tradable on the day of the fill."""
+    """Sells of which nothing was filled."""
     stale_marks: NDArray[np.int64]
     """Stocks held at a price that is not of this day, as they were not tradable."""
     shares: Values
-    """(days, stocks) shares held after trading."""
+    """(days, stocks) adjusted shares held after trading; below zero is sold short."""
+    orders: Orders
+    gave_way: dict[str, int]
+    """On how many days the strategy could not keep a constraint of its own, by its name."""
+    decided: NDArray[np.bool_]
+    """Whether a decision was filled on the day, if only with orders for nothing."""
     first_fill: int
     """The day on which the first decision was filled."""
 
-
-class Fill(NamedTuple):
-    """What one day's trading came to: `bought` is money into (or out of) each stock, the rest as in Simulation."""
-
-    bought: Values
-    traded: float
-    costs: float
-    unfilled_buys: int
-    stuck_sells: int
+    def reasons(self) -> dict[str, int]:
+        """What became of the orders, in words, and of how many; what did not happen is left out."""
+        counts = np.bincount(self.orders.reason, minlength=len(REASONS))
+        return {name: int(n) for name, n in zip(REASONS, counts, strict=True) if n}
 
 
-def simulate(
-    close: NDArray[Any],
-    tradable: NDArray[np.bool_],
-    weights: NDArray[Any],
-    *,
-    delay: int,
-    cost: float,
-    capital: float = 1.0,
-    days: Days | None = None,
-) -> Simulation:
-    """Run an account that follows target weights.
+def simulate(terms: Terms, plan: Plan, *, delay: int, capital: float = 1.0, every: int = 1) -> Simulation:
+    """Run an account that follows a plan.
 
-    close: (days, stocks), NaN where unknown. tradable: (days, stocks). weights: (days, stocks), decided at the
-    close of their day; not negative, sums at most 1; a row of NaN is no decision, and the shares are kept.
-    delay: days from a decision to its fill; 0 fills at the very close that the decision has seen (the paper's
-    setting, not tradable in practice), 1 at the next close. Decisions of the last `delay` days are not filled.
-    cost: fraction of the traded value, paid on every buy and every sell. days: dates, for the errors.
+    plan: called once a decision day. delay: days from a decision to its fill; 0 fills at the very price that the
+    decision has seen (the paper's setting, not tradable in practice), 1 on the next day. Decisions of the last `delay`
+    days are not filled. every: days from one decision to the next, counted from the first.
 
-    Raises DataError on shapes that differ, a tradable stock without a close, a close not above zero, weights
-    that cannot be held, or when no decision is ever filled; ConfigError on delay < 0, cost outside [0, 1) or
-    capital not above 0.
+    Raises DataError on weights that the market does not allow, when no decision is ever filled, or when the account
+    has lost everything; ConfigError on delay < 0, every < 1 or capital not above 0.
     """
-    _check_settings(delay, cost, capital)
-    _check_market(close, tradable, weights, days)
-    decided = _decisions(weights, days)
-    # before its first price no share of a stock is held
-    price = np.nan_to_num(last_known(np.asarray(close, dtype=np.float64)), nan=0.0)
-    n_days, n_stocks = price.shape
-    due = np.zeros(n_days, dtype=bool)
-    due[delay:] = decided[: max(n_days - delay, 0)]
-    if not due.any():
-        raise DataError(
-            f"expected a decision that is filled within {n_days} days, got {int(decided.sum())} decisions and none "
-            f"{delay} or more days before the end; give scores on earlier days"
-        )
-
+    _check_settings(delay, every, capital)
+    n_days, n_stocks = terms.mark.shape
+    kinds = len(terms.kinds)
+    value, cash, turnover = (np.zeros(n_days) for _ in range(3))
+    cost_kinds = np.zeros((n_days, kinds))
+    decided_on = np.zeros(n_days, dtype=bool)
+    gave_way: Counter[str] = Counter()
     shares = np.zeros((n_days, n_stocks))
-    value, cash, costs, turnover = (np.zeros(n_days) for _ in range(4))
-    unfilled_buys, stuck_sells = np.zeros(n_days, dtype=np.int64), np.zeros(n_days, dtype=np.int64)
-    n_steps = _steps(cost)
-    held, money = np.zeros(n_stocks), float(capital)
+    log = _Log()
+    held, money, first = np.zeros(n_stocks), float(capital), -1
     for day in range(n_days):
-        worth = held * price[day]
-        equity = money + float(worth.sum())
-        if due[day]:
-            fill = _fill(worth, money, weights[day - delay], tradable[day], cost, n_steps)
-            # shares that did not trade stay the same to the last bit, and a stock sold out has exactly none
-            held = np.divide(worth + fill.bought, price[day], out=held.copy(), where=fill.bought != 0)
-            money -= float(fill.bought.sum()) + fill.costs
-            costs[day], turnover[day] = fill.costs, fill.traded / equity / 2
-            unfilled_buys[day], stuck_sells[day] = fill.unfilled_buys, fill.stuck_sells
-        shares[day], cash[day], value[day] = held, money, equity - costs[day]
-
-    before = np.concatenate([[capital], value[:-1]])
+        spent = cost_kinds[day]
+        if first >= 0:
+            spent[-2] = _interest(held, terms.mark[day - 1], money, terms)
+            money += _settle(held, terms, day, spent, log) - spent[-2]
+        decided = day - delay
+        if decided >= 0 and (first < 0 or (day - first) % every == 0):
+            decision = plan(_moment(decided, held, money, terms))
+            if decision is not None:
+                _check_decision(decision, terms, decided)
+                money, traded, equity = _trade(held, money, decision, terms, day, spent, log)
+                turnover[day] = traded / equity / 2
+                decided_on[day] = True
+                gave_way.update(decision.gave_way)
+                first = day if first < 0 else first
+        shares[day], cash[day] = held, money
+        value[day] = money + float(held @ terms.mark[day])
+        _check_alive(value[day], terms, day)
+    if first < 0:
+        raise DataError(
+            f"expected a decision that is filled within {n_days} days, got none {delay} or more days before the end; "
+            "give scores on earlier days"
+        )
+    orders = log.orders(kinds)
     return Simulation(
         value=value,
-        returns=value / before - 1.0,
-        costs=costs,
+        returns=value / np.concatenate([[capital], value[:-1]]) - 1.0,
+        costs=cost_kinds.sum(axis=1),
+        cost_kinds=cost_kinds,
         turnover=turnover,
         cash=cash,
-        n_held=(shares > 0).sum(axis=-1),
-        unfilled_buys=unfilled_buys,
-        stuck_sells=stuck_sells,
-        stale_marks=((shares > 0) & ~tradable).sum(axis=-1),
+        n_held=(shares != 0).sum(axis=-1),
+        unfilled_buys=np.bincount(orders.day[(orders.filled == 0) & (orders.wanted > 0)], minlength=n_days),
+        stuck_sells=np.bincount(orders.day[(orders.filled == 0) & (orders.wanted < 0)], minlength=n_days),
+        stale_marks=((shares != 0) & terms.stale).sum(axis=-1),
         shares=shares,
-        first_fill=int(np.argmax(due)),
+        orders=orders,
+        gave_way=dict(gave_way),
+        decided=decided_on,
+        first_fill=first,
     )
 
 
-def _fill(worth: Values, money: float, target: Values, tradable: NDArray[np.bool_], cost: float, n_steps: int) -> Fill:
-    """Trade from `worth`, the money in each stock, towards `target` of the equity after costs."""
-    equity = money + float(worth.sum())
-    wanted, has = target[tradable], worth[tradable]
-    after = equity
-    for _ in range(n_steps):
-        sells, buys, factor = _orders(wanted * after - has, money, cost)
-        before, after = after, equity - cost * (sells + factor * buys)
-        if abs(after - before) <= PRECISION * equity:
-            break
-    gap = wanted * after - has
-    sells, buys, factor = _orders(gap, money, cost, dust=DUST * equity)
-    bought = np.zeros(len(worth))
-    bought[tradable] = np.where(gap > 0, factor * gap, gap)
-    missed = (target * after - worth)[~tradable]
-    up, down = int((missed > DUST * equity).sum()), int((missed < -DUST * equity).sum())
-    traded = sells + factor * buys
-    return Fill(bought, traded, cost * traded, up, down)
+class _Log:
+    """Collects the orders of each day."""
+
+    def __init__(self) -> None:
+        self._days: list[tuple[NDArray[Any], ...]] = []
+
+    def add(self, day: int, out: DayOrders, price: Values) -> None:
+        """Keep the orders of a day."""
+        asked = np.flatnonzero(out.wanted)
+        columns = (out.wanted, out.filled, out.reason, price, out.costs)
+        self._days.append((np.full(len(asked), day), asked, *(column[asked] for column in columns)))
+
+    def orders(self, kinds: int) -> Orders:
+        """All of them."""
+        if not self._days:
+            none, whole = np.zeros(0), np.zeros(0, dtype=np.int64)
+            return Orders(whole, whole, none, none, none.astype(np.uint8), none, np.zeros((0, kinds)))
+        return Orders(*(np.concatenate(column) for column in zip(*self._days, strict=True)))
 
 
-def _orders(gap: Values, money: float, cost: float, *, dust: float = 0.0) -> tuple[float, float, float]:
-    """Money to sell for, money to buy for, and the share of the buys that cash and sales can pay, at most 1."""
-    buys = float(np.maximum(gap, 0.0).sum())
-    sells = float(np.maximum(-gap, 0.0).sum())
-    means, needs = money + (1 - cost) * sells, (1 + cost) * buys
-    if needs <= means:
-        return sells, buys, 1.0
-    return sells, buys, means / needs if means > dust else 0.0
+def _moment(day: int, held: Values, money: float, terms: Terms) -> Moment:
+    worth = held * terms.mark[day]
+    return Moment(day, held.copy(), worth / (money + worth.sum()))
 
 
-def _steps(cost: float) -> int:
-    """Iterations after which the equity after costs is known to PRECISION, whatever the day.
-
-    The costs are a function of the equity after them with slope at most 2 cost / (1 + cost): that much shrinks
-    the error at every step.
-    """
-    slope = 2 * cost / (1 + cost)
-    return 1 if slope == 0 else math.ceil(math.log(PRECISION) / math.log(slope)) + 1
+def _interest(held: Values, mark: Values, money: float, terms: Terms) -> float:
+    """What is owed for the night: on stocks sold short and on money borrowed."""
+    if money >= 0 and not terms.short:
+        return 0.0
+    return float(-np.minimum(held, 0.0) @ mark) * terms.borrow + max(-money, 0.0) * terms.financing
 
 
-def _check_settings(delay: int, cost: float, capital: float) -> None:
+def _settle(held: Values, terms: Terms, day: int, spent: Values, log: _Log) -> float:
+    """Turn what is held of delisted stocks into money, at the last price less the loss; the money."""
+    ended = terms.gone[day] & (held != 0)
+    if not ended.any():
+        return 0.0
+    filled, worth = np.where(ended, -held, 0.0), terms.mark[day]
+    costs = np.zeros((len(held), len(spent)))
+    costs[:, -1] = np.where(ended, held * worth * terms.delisting_loss, 0.0)  # what was sold short gains
+    log.add(day, DayOrders(filled * worth, filled, np.full(len(held), SETTLED, dtype=np.uint8), costs), worth)
+    spent[-1] = costs[:, -1].sum()
+    money = float(held[ended] @ worth[ended]) - float(spent[-1])
+    held[ended] = 0.0
+    return money
+
+
+def _trade(
+    held: Values, money: float, decision: Decision, terms: Terms, day: int, spent: Values, log: _Log
+) -> tuple[float, float, float]:
+    """Fill the orders of a decision, changing `held` and `spent`; money after, value traded, equity before."""
+    n = len(held)
+    out = DayOrders(np.zeros(n), np.zeros(n), np.zeros(n, dtype=np.uint8), np.zeros((n, len(spent))))
+    _check_alive(money + float(held @ terms.worth[day]), terms, day)
+    weights = np.ascontiguousarray(decision.weights, dtype=np.float64)
+    money, traded, equity = fill(held, money, weights, decision.of_cash, terms.day(day), out)
+    spent += out.costs.sum(axis=0)
+    log.add(day, out, terms.worth[day])
+    return money, traded, equity
+
+
+def _check_settings(delay: int, every: int, capital: float) -> None:
     if delay < 0:
         raise ConfigError(f"delay: expected 0 or more days, got {delay}; a fill cannot come before its decision")
-    if not 0 <= cost < 1:
-        raise ConfigError(f"cost: expected a fraction of the traded value, 0 to below 1, got {cost}; 0.001 is 0.1 %")
+    if every < 1:
+        raise ConfigError(f"every: expected 1 or more days between decisions, got {every}")
     if not (capital > 0 and math.isfinite(capital)):
-        raise ConfigError(f"capital: expected money above 0, got {capital}; returns do not depend on the amount")
+        raise ConfigError(f"capital: expected money above 0, got {capital}")
 
 
-def _check_market(close: NDArray[Any], tradable: NDArray[np.bool_], weights: NDArray[Any], days: Days | None) -> None:
-    shapes = np.shape(close), np.shape(tradable), np.shape(weights)
-    if len(set(shapes)) > 1 or len(shapes[0]) != 2 or 0 in shapes[0]:
+def _check_alive(equity: float, terms: Terms, day: int) -> None:
+    if not equity > 0:
         raise DataError(
-            f"expected close, tradable and weights of one shape (days, stocks), got {shapes[0]}, {shapes[1]} and "
-            f"{shapes[2]}; align all to the same days and symbols"
+            f"the account lost everything on {day_name(terms.days, day)}: it is worth {equity:.2f}; lower the leverage "
+            "or the weights of what is sold short"
         )
-    for bad, what, cure in (
-        (np.isinf(close) | (close <= 0), "a close that is infinite or not above zero", "mark it as unknown (NaN)"),
-        (tradable & np.isnan(close), "a tradable stock without a close", "mark it as not tradable"),
-    ):
-        if bad.any():
-            day, stock = np.argwhere(bad)[0]
-            raise DataError(
-                f"expected prices to trade at, got {what} on {day_name(days, day)} in column {stock} "
-                f"({int(bad.sum())} such rows); {cure}"
-            )
 
 
-def _decisions(weights: NDArray[Any], days: Days | None) -> NDArray[np.bool_]:
-    """(days,): which rows of weights decide anything; all of those can be held."""
-    unknown = np.isnan(weights)
-    decided: NDArray[np.bool_] = ~unknown.all(axis=-1)
-    low, total = np.nan_to_num(weights).min(axis=-1), np.nan_to_num(weights).sum(axis=-1)
-    for bad, what, cure in (
-        (decided & unknown.any(axis=-1), "some weights missing", "a row is numbers, or NaN throughout for no decision"),
-        (low < 0, "a weight below zero", "this engine sells nothing short"),
-        (~(total <= 1 + 1e-9), "weights that sum to more than 1", "this engine borrows nothing, scale them down"),
-    ):
-        if bad.any():
-            first = int(np.argmax(bad))
-            raise DataError(
-                f"expected weights from 0 that sum to at most 1, got {what} on {day_name(days, first)} "
-                f"({int(bad.sum())} such days); {cure}"
-            )
-    return decided
+def _check_decision(decision: Decision, terms: Terms, day: int) -> None:
+    weights = decision.weights
+    if np.shape(weights) != terms.mark[day].shape:
+        raise DataError(
+            f"expected a weight for each of {terms.mark.shape[1]} stocks, got shape {np.shape(weights)} on "
+            f"{day_name(terms.days, day)}"
+        )
+    gross = float(np.nansum(np.abs(weights)))
+    if np.isinf(weights).any():
+        what, cure = "an infinite weight", "a weight is a fraction of the equity, NaN to keep what is held"
+    elif decision.of_cash and np.nanmin(weights, initial=0.0) < 0:
+        what, cure = "a weight below zero of the cash", "sell short by weights of the equity"
+    elif not terms.short and np.nanmin(weights, initial=0.0) < 0:
+        what, cure = "a weight below zero", "this market sells nothing short; choose one with short: true"
+    elif gross > (1.0 if decision.of_cash else terms.leverage) + 1e-9:
+        what, cure = (
+            f"weights whose sizes sum to {gross:.10g}",
+            f"at most {terms.leverage:g} is allowed; scale them down",
+        )
+    else:
+        return
+    raise DataError(f"expected weights that the market allows, got {what} on {day_name(terms.days, day)}; {cure}")

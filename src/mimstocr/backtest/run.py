@@ -12,11 +12,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mimstocr.backtest.benchmark import index_returns, universe_mean
-from mimstocr.backtest.engine import Simulation, Values, simulate
+from mimstocr.backtest.engine import Simulation, simulate
+from mimstocr.backtest.market import Terms, Values, make_terms
 from mimstocr.backtest.portfolio import portfolio_metrics
-from mimstocr.backtest.strategy import Strategy
+from mimstocr.backtest.settings import BacktestSettings
+from mimstocr.backtest.strategy import View
+from mimstocr.data.concepts import concept_names
 from mimstocr.data.panel import Days, Panel, days_of, symbols_of
-from mimstocr.errors import DataError
+from mimstocr.errors import ConfigError, DataError
 
 Day = date | np.datetime64
 
@@ -33,7 +36,7 @@ class BacktestResult:
     days: Days
     net_returns: Values
     gross_returns: Values
-    """The same decisions at cost 0."""
+    """The same strategy in the same market, free of every cost."""
     universe_returns: Values
     """`universe_mean`; NaN on a day without one."""
     index_returns: Values | None
@@ -45,6 +48,13 @@ class BacktestResult:
     n_held: NDArray[np.int64]
     simulated_days: Days
     """The days of `net` and `gross`: all the days asked for, those before the first fill included."""
+    settings: BacktestSettings
+    symbols: list[str]
+    """The stocks, in the order of the columns of `net.shares`."""
+    scores: NDArray[Any]
+    """(simulated days, stocks) what decided."""
+    terms: Terms
+    """What the market allowed and asked."""
     net: Simulation
     gross: Simulation
     metrics: dict[str, dict[str, float]]
@@ -56,7 +66,13 @@ class BacktestResult:
     """"index" where it is complete, else "universe" (which is then not measured against itself), else None."""
     counts: dict[str, int]
     """What a reader must know: days without a decision, decisions not filled by the end, buys not filled, sells
-    stuck, marks at an old price, days that the universe and the index lack."""
+    stuck, marks at an old price, days that the universe and the index lack, and on how many days which constraint of
+    the strategy gave way."""
+
+    def costs_by_kind(self) -> dict[str, float]:
+        """All that the net account paid, by kind, as fractions of the capital; kinds that cost nothing are left out."""
+        total = self.net.cost_kinds.sum(axis=0) / self.settings.capital
+        return {kind: float(paid) for kind, paid in zip(self.terms.kinds, total, strict=True) if paid > 0}
 
     def table(self) -> pl.DataFrame:
         """One row a day compared: date, net, gross, universe, index (daily returns), turnover, costs, n_held.
@@ -80,11 +96,8 @@ class BacktestResult:
 def backtest(
     panel: Panel,
     scores: NDArray[Any] | xr.DataArray,
+    settings: BacktestSettings,
     *,
-    strategy: Strategy,
-    delay: int,
-    cost: float,
-    capital: float,
     first: Day,
     last: Day,
 ) -> BacktestResult:
@@ -92,26 +105,32 @@ def backtest(
 
     scores: (days, symbols) on the panel's own grid, NaN where there is none; or a DataArray with dims (date,
     symbol) of days and symbols that the panel has. Scores of other days than first .. last are not used; a day
-    without any is no decision. delay, cost, capital: as in `simulate`; panel.attrs["days_per_year"] annualises.
+    without any is no decision. settings: its delay must be a number; panel.attrs["days_per_year"] annualises.
 
-    Raises DataError when the scores do not fit the panel, when no day lies between first and last, when no day
-    is left after the first fill, and as the strategy and the engine do.
+    Raises ConfigError without a delay; DataError when the scores do not fit the panel, when no day lies between
+    first and last, when no day is left after the first fill, and as the strategy and the engine do.
     """
+    if settings.delay is None:
+        raise ConfigError(
+            "backtest.delay: expected trading days from the score to the fill, got none; a run has those "
+            "of its label, scores by themselves have not: set it to 1 for the next close"
+        )
     window = _window(panel, first, last)
+    terms = make_terms(settings.market, panel, window)
+    grid = _on_grid(panel, scores)[window]
+    plan = settings.strategy.plan(grid, view_of(panel, window))
+    how: dict[str, Any] = {"delay": settings.delay, "every": settings.every, "capital": settings.capital}
+    net = simulate(terms, plan, **how)
+    gross = simulate(terms.free(), plan, **how)
     days = days_of(panel)[window]
-    market = panel.isel(date=window)
-    close, tradable = market["close"].values.astype(np.float64), market["tradable"].values
-    weights = strategy.weights(_on_grid(panel, scores)[window], days)
-    net, gross = (
-        simulate(close, tradable, weights, delay=delay, cost=rate, capital=capital, days=days) for rate in (cost, 0.0)
-    )
     start = net.first_fill + 1
     if start == len(days):
         raise DataError(
             f"expected a day after the first fill, but that is on {days[-1]}, the last of {len(days)} days; "
             "give scores on earlier days, or a later last day"
         )
-    universe = universe_mean(close, tradable, market["member"].values)[start:]
+    market = panel.isel(date=window)
+    universe = universe_mean(market["close"].values, market["tradable"].values, market["member"].values)[start:]
     index = index_returns(market["benchmark"].values)[start:] if "benchmark" in market else None
     net_returns, gross_returns = _with_entry(net, start), _with_entry(gross, start)
     metrics, measured_against = _metrics(
@@ -119,7 +138,7 @@ def backtest(
         int(panel.attrs["days_per_year"]),
     )
     turnover, costs = _sum_with_entry(net.turnover, start), _sum_with_entry(net.costs, start)
-    metrics["net"] |= {"turnover": float(turnover.mean()), "costs": float(costs.sum() / capital)}
+    metrics["net"] |= {"turnover": float(turnover.mean()), "costs": float(costs.sum() / settings.capital)}
     metrics["gross"]["turnover"] = float(_sum_with_entry(gross.turnover, start).mean())
     return BacktestResult(
         days=days[start:],
@@ -131,11 +150,27 @@ def backtest(
         costs=costs,
         n_held=net.n_held[start:],
         simulated_days=days,
+        settings=settings,
+        symbols=symbols_of(panel),
+        scores=grid,
+        terms=terms,
         net=net,
         gross=gross,
         metrics=metrics,
         measured_against=measured_against,
-        counts=_counts(net, weights, delay, universe, index),
+        counts=_counts(net, grid, settings, universe, index),
+    )
+
+
+def view_of(panel: Panel, window: slice) -> View:
+    """What a strategy may know of the days `window`: closes up to the day, and groups of stocks."""
+    return View(
+        days=days_of(panel)[window],
+        closes=panel["close"].values[: window.stop],
+        before=window.start,
+        days_per_year=int(panel.attrs["days_per_year"]),
+        groups=panel["concepts"].values if "concepts" in panel else None,
+        group_names=concept_names(panel),
     )
 
 
@@ -207,14 +242,18 @@ def _metrics(series: dict[str, Values | None], days_per_year: int) -> tuple[dict
     return metrics, against
 
 
-def _counts(account: Simulation, weights: Values, delay: int, universe: Values, index: Values | None) -> dict[str, int]:
-    decided = ~np.isnan(weights[:, 0])  # a row is NaN throughout or nowhere: the engine has checked
+def _counts(
+    account: Simulation, scores: NDArray[Any], settings: BacktestSettings, universe: Values, index: Values | None
+) -> dict[str, int]:
+    scored = np.isfinite(scores).any(axis=-1)
+    delay = settings.delay or 0
     return {
-        "days_without_decision": int((~decided).sum()),
-        "decisions_not_filled": int(decided[max(len(decided) - delay, 0) :].sum()),
+        "days_without_decision": int((~scored).sum()),
+        "decisions_not_filled": int(scored[max(len(scored) - delay, 0) :].sum()),
         "unfilled_buys": int(account.unfilled_buys.sum()),
         "stuck_sells": int(account.stuck_sells.sum()),
         "stale_marks": int(account.stale_marks.sum()),
         "universe_days_missing": int(np.isnan(universe).sum()),
         "index_days_missing": 0 if index is None else int(np.isnan(index).sum()),
+        **{f"{name}_gave_way": n for name, n in account.gave_way.items()},
     }

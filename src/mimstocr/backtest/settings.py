@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, PositiveInt, model_validator
 
+from mimstocr.backtest.market import AnyMarket
+from mimstocr.backtest.markets.flat import Flat
 from mimstocr.backtest.strategies.top_k import TopK
 from mimstocr.backtest.strategy import AnyStrategy
 from mimstocr.components import Settings
 
 
 class BacktestSettings(Settings):
-    """What to hold, and what trading costs."""
+    """What to hold, where it is traded, and when."""
 
     strategy: AnyStrategy = TopK()
     """Scores to target weights; the default is the paper's Top50."""
-    cost: Annotated[float, Field(ge=0, lt=1)] = 0.001
-    """Fraction of the traded value paid on every buy and every sell; 0.1 % is the mean of the 0.05 % on buys and
-    0.15 % on sells that Qlib charges by default for Chinese stocks."""
+    market: AnyMarket = Flat()
+    """The rules of trading and its costs; the default is one rate on every trade."""
+    delay: Annotated[int, Field(ge=0)] | None = None
+    """Trading days from a score to the fill; none: those of the label. 0 fills at the price that the score has seen."""
+    every: PositiveInt = 1
+    """Trading days from one decision to the next."""
     capital: Annotated[float, Field(gt=0)] = 1_000_000.0
-    """Money at the start, in the currency of the source; shares are fractional, so returns do not depend on it."""
+    """Money at the start, in the currency of the source."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _before_markets(cls, raw: Any) -> Any:
+        """Run folders made before there were markets have one cost."""
+        if isinstance(raw, Mapping) and "cost" in raw and "market" not in raw:
+            rest = {key: value for key, value in raw.items() if key != "cost"}
+            return {**rest, "market": {"kind": "flat", "commission": raw["cost"]}}
+        return raw

@@ -3,33 +3,85 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mimstocr.backtest.market import Values, day_name
 from mimstocr.components import Component, Registry, component_field
 from mimstocr.data.panel import Days
+
+__all__ = ["STRATEGIES", "AnyStrategy", "Decision", "Moment", "Plan", "Strategy", "View", "day_name", "following"]
+
+
+class Decision(NamedTuple):
+    """What a strategy wants after a day."""
+
+    weights: Values
+    """(stocks,): fraction of the equity to be in each stock, below zero to be sold short; NaN: keep what is held."""
+    of_cash: bool = False
+    """Whether weights above zero are instead fractions of the cash after the day's sells, to be added to what is held;
+    those that are 0 are still sold."""
+    gave_way: tuple[str, ...] = ()
+    """Which of its own constraints the strategy could not keep; a backtest counts them."""
+
+
+class Moment(NamedTuple):
+    """What a strategy knows of its account when it decides: what is held just before the fill."""
+
+    day: int
+    """The row of the day whose scores decide."""
+    shares: Values
+    """(stocks,) adjusted shares held."""
+    weights: Values
+    """(stocks,) what they are worth at the closes of that day, as fractions of the equity."""
+
+
+Plan = Callable[[Moment], Decision | None]
+"""Decides once a day; none is no decision, and everything is kept. What it remembers must not outlive an account: it is
+used for another one from the first day on."""
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What a strategy may know of the market besides the scores; `past` ends on the day that decides."""
+
+    days: Days | None
+    """(days,) of the scores."""
+    closes: Values
+    """(before + days, stocks) closes, NaN where unknown."""
+    before: int = 0
+    """Rows of `closes` that come before the first day of the scores."""
+    days_per_year: int = 252
+    groups: NDArray[np.bool_] | None = None
+    """(stocks, groups), such as industries; none where the source has none."""
+    group_names: Sequence[str] = ()
+
+    def past(self, day: int) -> Values:
+        """(rows, stocks) closes up to and including that of `day`."""
+        return self.closes[: self.before + day + 1]
 
 
 class Strategy(Component):
     """Which shares of the money should be in which stocks."""
 
     @abstractmethod
-    def weights(self, scores: NDArray[Any], days: Days | None = None) -> NDArray[np.float64]:
-        """The target weights of each day, (days, stocks).
+    def plan(self, scores: NDArray[Any], view: View) -> Plan:
+        """What decides each day.
 
-        scores: (days, stocks), known at the close of their day, NaN where a stock has none. days: their dates,
-        to name them in errors; none: they are named by number.
-        A row of weights is not negative and sums to at most 1, the rest is cash. A row of NaN is no decision:
-        the engine keeps what it holds. Row t depends on rows 0 .. t of the scores alone.
-        Raises DataError when the scores of a day do not suffice.
+        scores: (days, stocks), known at the close of their day, NaN or infinite where a stock has none; a day without
+        any is no decision. The decision of day t depends on rows 0 .. t of the scores, on `view.past(t)` and on the
+        account.
+        Raises DataError when the scores of a day do not suffice, here already where that can be seen.
         """
 
 
-def day_name(days: Days | None, index: int) -> str:
-    """How an error names a day."""
-    return f"day {index}" if days is None else str(days[index])
+def following(weights: Values) -> Plan:
+    """The plan that decides for fixed weights, (days, stocks); a row of NaN is no decision."""
+    return lambda moment: None if np.isnan(row := weights[moment.day]).all() else Decision(row)
 
 
 STRATEGIES: Registry[type[Strategy]] = Registry("strategy", "mimstocr.backtest.strategies")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -11,29 +12,44 @@ from rich.console import Console
 
 def command(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    k: Annotated[int | None, typer.Option("--k", "-k", min=1, help="Stocks held; default: as configured.")] = None,
-    cost: Annotated[
-        float | None, typer.Option(min=0, help="Fraction of the traded value, each way; default: as configured.")
-    ] = None,
-    delay: Annotated[
-        int | None, typer.Option(min=0, help="Trading days from score to fill; default: that of the label.")
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Settings of the backtest, such as market=cn_a_share strategy=topk_dropout strategy.k=30 delay=1 "
+            "capital=1e7 market.commission=0.0005."
+        ),
     ] = None,
     split: Annotated[str, typer.Option(help="valid or test.")] = "test",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the daily table there as CSV.")] = None,
+    explain: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="List each order of this day: what was filled, why not, its costs."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the daily table, or the orders explained, as CSV.")
+    ] = None,
 ) -> None:
-    """Follow the strategy over a split: net, gross, the universe's mean and the index, over the same days."""
-    from mimstocr.cli.tables import print_backtest
+    """Follow a strategy in a market over a split: net, gross, the universe's mean and the index over the same days."""
+    from mimstocr.cli.tables import print_backtest, print_orders, terms_in_words
     from mimstocr.errors import ConfigError
-    from mimstocr.runs import RunFolder
-    from mimstocr.workflow import run_backtest
+    from mimstocr.workflow import explain_day, run_backtest
 
     if output is not None and output.exists():
         raise ConfigError(f"{output} exists already; nothing was written over, choose another name")
-    result = run_backtest(run, k=k, cost=cost, delay=delay, split=split)
+    if explain is not None:
+        told = explain_day(run, explain.date(), overrides=overrides or (), split=split)
+        if output is not None:
+            told.orders.write_csv(output)
+        print_orders(Console(), told)
+        return
+    result = run_backtest(run, overrides=overrides or (), split=split)
     if output is not None:
         result.table().write_csv(output)
-    config = RunFolder.open(run).config()
-    filled = config.priced()[1].delay if delay is None else delay
-    terms = f"fills {filled} days after the score, cost {config.backtest.cost if cost is None else cost:.2%} each way"
-    title = f"{run.name}: {result.days[0]} to {result.days[-1]}, {terms}"
+    title = f"{run.name}: {result.days[0]} to {result.days[-1]}, {terms_in_words(result.settings)}"
     print_backtest(Console(), result.metrics, title, result.counts)
+    orders = result.net.reasons()
+    total = sum(orders.values())
+    told_orders = ", ".join(f"{reason} {n / total:.1%}" for reason, n in orders.items())
+    Console().print(f"{total} orders: {told_orders}", highlight=False, soft_wrap=True)
+    paid = ", ".join(f"{kind.replace('_', ' ')} {share:.2%}" for kind, share in result.costs_by_kind().items())
+    if paid:
+        Console().print(f"paid, of the capital: {paid}", highlight=False, soft_wrap=True)

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mimstocr.backtest import BacktestSettings
+from mimstocr.backtest.explain import Explained
 from mimstocr.data.inspect import Inspection
 from mimstocr.studies.exhibits.base import Table as StudyTable
 from mimstocr.workflow import RunResult
@@ -50,10 +52,9 @@ def print_summary(console: Console, result: RunResult) -> None:
     config = result.folder.config()
     print_evidence(console, _test(metrics), f"{config.name}: test")
     money = {name: metrics["backtest"][name] for name in ("net", "gross", "universe", "index")}
-    delay = config.priced()[1].delay
-    terms = f"fills {delay} days after the score, cost {config.backtest.cost:.2%} each way"
-    print_backtest(console, money, f"backtest: {terms}", metrics["backtest"]["counts"])
-    if delay == 0:
+    settings = config.traded()
+    print_backtest(console, money, f"backtest: {terms_in_words(settings)}", metrics["backtest"]["counts"])
+    if settings.delay == 0:
         console.print(
             "[yellow]delay 0:[/] the fills use the very close that the scores have seen, as the paper does; no one can "
             "trade it. tasks.<return task>.delay=1 is the tradable label.",
@@ -63,6 +64,15 @@ def print_summary(console: Console, result: RunResult) -> None:
         console.print(f"note: {note}", highlight=False, soft_wrap=True)
     console.print(f"report: {result.folder.path / 'report.html'}", soft_wrap=True)
     console.print(f"list:   mimstocr recommend {result.folder.path} --top 10", soft_wrap=True)
+
+
+def terms_in_words(settings: BacktestSettings) -> str:
+    """When orders are filled, by which strategy, and what the market asks."""
+    market, fill = settings.market, settings.market.price
+    when = f"{settings.strategy.kind}, filled at the {fill} {settings.delay} days after the score"
+    if market.kind == "flat":
+        return f"{when}, cost {market.commission:.2%} each way"
+    return f"{when}, market {market.kind}, capital {settings.capital:,.0f}"
 
 
 def print_evidence(console: Console, evidence: Mapping[str, Any], title: str) -> None:
@@ -104,6 +114,42 @@ def print_backtest(
     console.print(table)
     if told := [f"{name.replace('_', ' ')}: {count}" for name, count in counts.items() if count]:
         console.print(", ".join(told), highlight=False, soft_wrap=True)
+
+
+def print_orders(console: Console, told: Explained) -> None:
+    """Every order of a day, with the cash before and after."""
+    decided = "no decision" if told.decided is None else f"decided by the scores of {told.decided}"
+    table = Table(title=f"{told.day}: {decided}", title_justify="left")
+    kinds = [name for name in told.orders.columns[9:-3] if (told.orders[name] > 0).any()]
+    columns = ("symbol", "side", "rank", "held", "wanted", "filled", "price", "value", *kinds, "outcome", "cash")
+    for name in columns:
+        left = name in ("symbol", "side", "outcome")
+        table.add_column(name.replace("_", " "), justify="left" if left else "right", no_wrap=not left)
+    for row in told.orders.iter_rows(named=True):
+        shares = (_amount(row[name], 2) for name in ("held", "wanted", "filled"))
+        table.add_row(
+            row["symbol"],
+            row["side"],
+            "–" if row["rank"] is None else str(row["rank"]),
+            *shares,
+            _amount(row["price"], 2),
+            _amount(row["value"], 2),
+            *(_amount(row[kind], 2) for kind in kinds),
+            row["outcome"],
+            _amount(row["cash_after"], 2),
+        )
+    console.print(table)
+    night = f" (after {told.financing:,.2f} for the night)" if told.financing else ""
+    console.print(
+        f"cash {told.cash_before:,.2f}{night} before, {told.cash_after:,.2f} after; "
+        f"account {told.value_before:,.2f} at the close before, {told.value_after:,.2f} at this one",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _amount(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:,.{digits}f}"
 
 
 def print_list(console: Console, ranked: pl.DataFrame, title: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimstocr.data.concepts import concept_names
-from mimstocr.data.panel import Matrix, Panel, few, usable
+from mimstocr.data.panel import Matrix, Panel, few, traded_money, usable
 from mimstocr.errors import DataError
 
 DOLLAR_DAYS = 20
@@ -45,14 +45,16 @@ def gather_facts(names: Collection[str], panel: Panel, concepts: Sequence[str] |
 def market_value(panel: Panel) -> Fact:
     """(days, symbols) float32, above 0: the source's market value, or what stands for it.
 
-    Without one in the source it is the mean dollar volume of the last 20 days that have one, close times volume: right
-    where the volume is adjusted as the close is, as in Qlib's data. Without volume all stocks weigh alike. A stock of
-    the cross-section that has neither counts as the day's median.
+    Without one in the source it is the mean money traded (`traded_money`) of those of the last 20 days on which the
+    stock traded. A volume of 0 is a suspended day, as a missing row is, and no size. Without volume all stocks weigh
+    alike. A stock of the cross-section whose value is not known, or not above 0, counts as the median of the others of
+    that day's cross-section.
     """
     if "market_value" in panel:
         value, said = panel["market_value"].values, []
     elif "volume" in panel:
-        value = _mean_of_last(panel["close"].values * panel["volume"].values, DOLLAR_DAYS)
+        dollars = traded_money(panel).astype(np.float32)
+        value = _mean_of_last(np.where(dollars > 0, dollars, np.nan), DOLLAR_DAYS)
         said = [f"no market value in the source: stocks weigh by their {DOLLAR_DAYS}-day mean dollar volume"]
     else:
         value = np.ones(panel["close"].shape, dtype=np.float32)

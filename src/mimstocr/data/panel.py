@@ -161,6 +161,30 @@ def last_known(values: NDArray[T]) -> NDArray[T]:
     return np.take_along_axis(values, np.maximum.accumulate(seen, axis=0), axis=0)
 
 
+def traded_money(panel: Panel) -> NDArray[np.float64]:
+    """(days, symbols) money traded on the day, price x volume; NaN where unknown.
+
+    Beside adjusted prices the volume may be adjusted too (as Qlib's own data are), or count real shares, as most
+    exports do. Volumes that are whole numbers where the factor is not 1 are real, and are priced at close / factor.
+    Raises DataError without a volume.
+    """
+    if "volume" not in panel:
+        raise DataError("expected a volume to know the money traded, but the source has none")
+    volume = panel["volume"].values.astype(np.float64)
+    price = panel["close"].values.astype(np.float64)
+    return price / panel["factor"].values * volume if counts_real_shares(panel) else price * volume
+
+
+def counts_real_shares(panel: Panel) -> bool:
+    """Whether the volume counts real shares beside adjusted prices; see `traded_money`."""
+    if "volume" not in panel or "factor" not in panel:
+        return False
+    volume, factor = panel["volume"].values, panel["factor"].values
+    # above 2^23 every float32 is a whole number
+    telling = (volume > 0) & (volume < 2**23) & (np.abs(factor - 1) > 0.01)
+    return bool(telling.any()) and float((volume[telling] % 1 == 0).mean()) > 0.99
+
+
 def usable(panel: Panel) -> NDArray[np.bool_]:
     """(days, symbols): the day's cross-section, members that could be traded that day."""
     mask: NDArray[np.bool_] = panel["member"].values & panel["tradable"].values

@@ -2,5 +2,6 @@
 
 from mimstocr.report.inputs import ReportInputs
 from mimstocr.report.page import render
+from mimstocr.report.risk import RiskInputs, risk_inputs
 
-__all__ = ["ReportInputs", "render"]
+__all__ = ["ReportInputs", "RiskInputs", "render", "risk_inputs"]

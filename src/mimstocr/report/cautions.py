@@ -46,13 +46,28 @@ def t_value(inputs: ReportInputs, key: str) -> float | None:
 
 
 def _untradable_delay(inputs: ReportInputs) -> Iterator[Caution]:
-    if inputs.delay == 0:
+    seen = "A score of day t has seen the close of day t, and "
+    if inputs.delay == 0 and not inputs.fill_delay:
         yield Caution(
             "warning",
             "Not tradable: label delay 0.",
-            "A score of day t has seen the close of day t, and the label and the backtest buy at that very close. No "
+            f"{seen}the label and the backtest buy at that very close. No "
             "order could have been filled there. Read the figures as a comparison with papers that use this label; "
             "for figures one could have earned, run with delay 1.",
+        )
+    elif inputs.delay == 0:
+        yield Caution(
+            "warning",
+            "The ranking is judged on paper: label delay 0.",
+            f"{seen}the label counts from that very close, where no order could have been filled. Only the backtest, "
+            f"which fills {counted(inputs.fill_delay or 0, 'trading day')} later, is of prices one could have had.",
+        )
+    elif inputs.fill_delay == 0:
+        yield Caution(
+            "warning",
+            "Not tradable: backtest delay 0.",
+            f"{seen}the backtest fills on that very day. No order could have been filled there; for figures one could "
+            "have earned, set backtest.delay to 1.",
         )
 
 

@@ -105,13 +105,13 @@ def ic_over_time(daily: pl.DataFrame) -> go.Figure | None:
     """The rolling means of IC and RankIC, the IC of each day, and the sums since the first day."""
     if column(daily, "ic") is None and column(daily, "rank_ic") is None:
         return None
-    figure = _figure(640, rows=3, row_heights=[0.36, 0.28, 0.36])
+    figure = new_figure(640, rows=3, row_heights=[0.36, 0.28, 0.36])
     for key in ("ic", "rank_ic"):
         days, values = _defined(daily, key)
         style = {"color": COLOURS[key], "width": 2}
         mean = rolling_mean(values, rolling_days(len(values)))
-        _line(figure, days, mean, NAMES[key], style, "%{y:.4f}", row=1)
-        _line(figure, days, np.cumsum(values), NAMES[key], style, "%{y:.2f}", row=3, legend=False)
+        add_line(figure, days, mean, NAMES[key], style, "%{y:.4f}", row=1)
+        add_line(figure, days, np.cumsum(values), NAMES[key], style, "%{y:.2f}", row=3, legend=False)
     days, values = _defined(daily, "ic")
     dots = {"color": COLOURS["ic"], "size": 3.5, "opacity": 0.35}
     hover = "IC of the day %{y:.4f}<extra></extra>"
@@ -129,7 +129,7 @@ def quantile_bars(quantiles: pl.DataFrame) -> go.Figure | None:
     names = quantile_names(quantiles)
     if not names:
         return None
-    figure = _figure(340)
+    figure = new_figure(340)
     values = [_defined(quantiles, name)[1] * 1e4 for name in names]
     means = [float(v.mean()) for v in values]
     errors = [float(v.std(ddof=1) / len(v) ** 0.5) if len(v) > 1 else None for v in values]
@@ -159,13 +159,13 @@ def quantile_paths(quantiles: pl.DataFrame) -> go.Figure | None:
         return None
     days = [day for day, is_whole in zip(dates(quantiles), whole, strict=True) if is_whole]
     excess = table[whole] - table[whole].mean(axis=1, keepdims=True)
-    figure = _figure(340)
+    figure = new_figure(340)
     middle = (len(names) - 1) / 2
     for place, (label, path) in enumerate(zip(_quantile_labels(len(names)), np.cumsum(excess, axis=0).T, strict=True)):
         colour = VERMILION if place < middle else BLUE if place > middle else GREY
         at_edge = place in (0, len(names) - 1)
         style = {"color": colour, "width": 2.2 if at_edge else 1}
-        _line(figure, days, path, label.replace("<br>", " "), style, "%{y:.1%}", legend=at_edge)
+        add_line(figure, days, path, label.replace("<br>", " "), style, "%{y:.1%}", legend=at_edge)
     figure.update_yaxes(title_text="Sum of excess returns", tickformat=".0%")
     return figure
 
@@ -178,19 +178,19 @@ def equity(table: pl.DataFrame) -> go.Figure | None:
         return None
     turnover = column(table, "turnover")
     heights = [0.58, 0.25, 0.17] if turnover is not None else [0.68, 0.32]
-    figure = _figure(640, rows=len(heights), row_heights=heights)
+    figure = new_figure(640, rows=len(heights), row_heights=heights)
     for name, returns in found.items():
         moves = np.nan_to_num(returns, nan=0.0)
         style = {"color": COLOURS[name], "dash": "dot" if name == "gross" else "solid"}
         bold = {**style, "width": 2.4 if name == "net" else 1.5}
-        _line(figure, days, np.cumprod(1.0 + moves), NAMES[name], bold, "%{y:.3f}", row=1)
+        add_line(figure, days, np.cumprod(1.0 + moves), NAMES[name], bold, "%{y:.3f}", row=1)
         if name != "gross":
             fill = {"fill": "tozeroy", "fillcolor": "rgba(0,114,178,0.12)"} if name == "net" else {}
             thin = {**style, "width": 1.3}
-            _line(figure, days, drawdown(moves), NAMES[name], thin, "%{y:.1%}", row=2, legend=False, more=fill)
+            add_line(figure, days, drawdown(moves), NAMES[name], thin, "%{y:.1%}", row=2, legend=False, more=fill)
     if turnover is not None:
         mean = rolling_mean(turnover, MONTHLY) if len(turnover) >= 2 * MONTHLY else turnover
-        _line(figure, days, mean, "Turnover", {"color": BLUE, "width": 1.3}, "%{y:.1%}", row=3, legend=False)
+        add_line(figure, days, mean, "Turnover", {"color": BLUE, "width": 1.3}, "%{y:.1%}", row=3, legend=False)
         figure.update_yaxes(title_text="Turnover", tickformat=".0%", rangemode="tozero", row=3)
     figure.update_yaxes(title_text="Growth of 1", row=1)
     figure.update_yaxes(title_text="Drawdown", tickformat=".0%", row=2)
@@ -199,7 +199,7 @@ def equity(table: pl.DataFrame) -> go.Figure | None:
 
 def loss_curves(inputs: ReportInputs, task: str) -> go.Figure | None:
     """Train and validation loss of one task by epoch, each seed thin, their mean bold, best epochs marked."""
-    figure = _figure(300)
+    figure = new_figure(300)
     drawn = [_seed_lines(figure, inputs, (part, task), COLOURS[part], NAMES[part]) for part in LOSS_PARTS]
     if not any(drawn):
         return None
@@ -214,7 +214,7 @@ LOSS_PARTS = ("train", "valid", "indicator")
 
 def validation_ic(inputs: ReportInputs) -> go.Figure | None:
     """Validation IC and RankIC by epoch."""
-    figure = _figure(300)
+    figure = new_figure(300)
     drawn = [_seed_lines(figure, inputs, (key,), COLOURS[key], NAMES[key]) for key in ("ic", "rank_ic")]
     if not any(drawn):
         return None
@@ -235,7 +235,7 @@ def telemetry_keys(history: Sequence[Mapping[str, Any]]) -> list[str]:
 def telemetry(inputs: ReportInputs, key: str) -> tuple[go.Figure, int] | None:
     """One line a task (or one in all) and seed by epoch, and how many points lie outside the drawn range."""
     width = max((len(row.get(key) or []) for row in inputs.history), default=0)
-    figure, drawn, values = _figure(300), False, []
+    figure, drawn, values = new_figure(300), False, []
     for place in range(width):
         per_task = width == len(inputs.learned) and width > 1
         name, colour = (inputs.learned[place], task_colour(place)) if per_task else (key, INK)
@@ -263,7 +263,7 @@ def level_shares(inputs: ReportInputs, task: str) -> go.Figure | None:
     bars = [bar for bar in bars if bar[1] is not None]
     if not bars:
         return None
-    figure = _figure(360)
+    figure = new_figure(360)
     levels = [plain(level) for level in inputs.levels[task]]
     for name, shares, colour in bars:
         template = "%{x}: %{y:.1%}<extra>" + name + "</extra>"
@@ -282,7 +282,7 @@ def confusion_map(counts: NDArray[np.float64], levels: Sequence[str]) -> go.Figu
         for row, ns in zip(shares, counts, strict=True)
     ]
     names = [plain(level) for level in levels]
-    figure = _figure(360)
+    figure = new_figure(360)
     figure.add_heatmap(
         z=shares,
         x=names,
@@ -305,7 +305,7 @@ def confusion_map(counts: NDArray[np.float64], levels: Sequence[str]) -> go.Figu
 
 def diagnostic_histogram(values: Series, name: str) -> go.Figure:
     """How a value of each training day is distributed."""
-    figure = _figure(300)
+    figure = new_figure(300)
     figure.add_histogram(
         x=values, nbinsx=40, marker={"color": TASK_COLOURS[0]}, hovertemplate="%{x}: %{y} days<extra></extra>"
     )
@@ -319,11 +319,11 @@ def diagnostic_histogram(values: Series, name: str) -> go.Figure:
 
 def diagnostic_path(days: Sequence[str], values: Series, name: str) -> go.Figure:
     """A value of each training day over time, with its rolling mean."""
-    figure = _figure(300)
+    figure = new_figure(300)
     dots = {"color": TASK_COLOURS[0], "size": 3.5, "opacity": 0.25}
     figure.add_scatter(x=list(days), y=values, mode="markers", marker=dots, hoverinfo="skip")
     mean = rolling_mean(values, rolling_days(len(values)))
-    _line(figure, list(days), mean, "Rolling mean", {"color": TASK_COLOURS[0], "width": 2}, "%{y:.1f}")
+    add_line(figure, list(days), mean, "Rolling mean", {"color": TASK_COLOURS[0], "width": 2}, "%{y:.1f}")
     figure.update_layout(showlegend=False, margin={"t": 14})
     figure.update_yaxes(title_text=f"{plain(name)} of a day", rangemode="tozero")
     return figure
@@ -340,7 +340,8 @@ def task_colour(place: int) -> str:
     return TASK_COLOURS[place % len(TASK_COLOURS)]
 
 
-def _figure(height: int, *, rows: int = 1, row_heights: list[float] | None = None) -> go.Figure:
+def new_figure(height: int, *, rows: int = 1, row_heights: list[float] | None = None) -> go.Figure:
+    """An empty figure in the report's look; rows share the horizontal axis."""
     figure = (
         go.Figure()
         if rows == 1
@@ -350,7 +351,7 @@ def _figure(height: int, *, rows: int = 1, row_heights: list[float] | None = Non
     return figure
 
 
-def _line(
+def add_line(
     figure: go.Figure,
     x: Sequence[Any],
     y: Any,
@@ -362,6 +363,7 @@ def _line(
     legend: bool = True,
     more: Mapping[str, Any] | None = None,
 ) -> None:
+    """Add a line; `legend` is whether it stands in the legend, where lines of one name share an entry."""
     where = {} if row is None else {"row": row, "col": 1}
     figure.add_scatter(
         x=list(x),
@@ -413,12 +415,12 @@ def _seed_lines(figure: go.Figure, inputs: ReportInputs, path: tuple[Any, ...], 
         label = f"{name}, seed {seed}" if several else name
         faint = {"opacity": 0.4, "hoverinfo": "skip"} if several else {}
         hover = None if several else "%{y:.4g}"
-        _line(figure, epochs, values, label, style, hover, legend=not several, more=faint)
+        add_line(figure, epochs, values, label, style, hover, legend=not several, more=faint)
     if several:
         table = [dict(zip(*line, strict=True)) for line in lines.values()]
         shared = sorted(set.intersection(*(set(line) for line in table)))
         means = [float(np.mean([line[e] if line[e] is not None else np.nan for line in table])) for e in shared]
-        _line(figure, shared, np.asarray(means), name, {"color": colour, "width": 2.6}, "%{y:.4g}")
+        add_line(figure, shared, np.asarray(means), name, {"color": colour, "width": 2.6}, "%{y:.4g}")
     return bool(lines)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
@@ -77,6 +77,7 @@ def text(value: Any) -> str:
 
 ABBREVIATIONS = {
     "alstm",
+    "cn",
     "cqb",
     "dwa",
     "ew",
@@ -94,6 +95,7 @@ ABBREVIATIONS = {
     "rlw",
     "rsr",
     "stl",
+    "us",
     "uw",
 }
 """Words of a kind that are written in capitals."""
@@ -125,6 +127,11 @@ def is_nested(value: Any) -> bool:
 def counted(n: int, thing: str) -> str:
     """`1 seed`, `2 seeds`."""
     return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(words for words in (", ".join(names[:-1]), *names[-1:]) if words)
 
 
 class Metric(NamedTuple):

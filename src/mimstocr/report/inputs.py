@@ -11,6 +11,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from mimstocr.report.risk import RiskInputs
+
 Series = NDArray[np.float64]
 
 
@@ -37,6 +39,8 @@ class ReportInputs:
     """Days of the backtest: date, net, gross, universe, index (absent or null: none), turnover, costs, n_held."""
     recommendations: pl.DataFrame
     """The list of the last day: date, rank, symbol, score, and a column per task output."""
+    risk: RiskInputs | None = None
+    """Risk, costs and capacity of the backtest; none: their sections are left out."""
 
     @property
     def learned(self) -> list[str]:
@@ -55,6 +59,12 @@ class ReportInputs:
             if delay is not None:
                 return int(delay)
         return None
+
+    @property
+    def fill_delay(self) -> int | None:
+        """Trading days between a score and the fill of its orders; those of the label unless the backtest says."""
+        filled = dig(self.metrics, "backtest", "delay")
+        return self.delay if filled is None else int(filled)
 
     @property
     def horizon(self) -> int:

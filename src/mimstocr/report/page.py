@@ -7,26 +7,24 @@ from typing import Any
 
 import jinja2
 import numpy as np
-import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from mimstocr.report import figures, tables
 from mimstocr.report.cautions import cautions, mean_test, t_value
+from mimstocr.report.chart import Chart, make_chart
 from mimstocr.report.formats import NOTHING, count, counted, duration, number, part, percent, text, title
 from mimstocr.report.inputs import ReportInputs, confusion, dates, dig, known, spread_of
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A figure, what it is called, and how it is read."""
-
-    name: str
-    head: str
-    caption: str
-    json: str
-    height: int
-    scale: bool = False
-    """Whether the first vertical axis can be switched to logarithms."""
+from mimstocr.report.market import trading_terms
+from mimstocr.report.risk import RiskInputs
+from mimstocr.report.risk_charts import (
+    capacity_charts,
+    cost_charts,
+    decay_charts,
+    industry_charts,
+    month_charts,
+    no_capacity,
+    risk_charts,
+)
 
 
 @dataclass(frozen=True)
@@ -77,6 +75,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "money": tables.money(inputs),
         "money_terms": _money_terms(inputs),
         "years": tables.years(inputs),
+        **_risk(inputs),
         "loss_charts": _loss_charts(inputs),
         "telemetry_charts": _telemetry_charts(inputs),
         "diagnostic_charts": _diagnostic_charts(inputs),
@@ -88,6 +87,28 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "environment": tables.environment(inputs),
         "version": text(inputs.environment.get("mimstocr")),
     }
+
+
+def _risk(inputs: ReportInputs) -> dict[str, Any]:
+    """What the sections of risk, costs and decay show; nothing without risk."""
+    risk = inputs.risk or RiskInputs()
+    shown = {
+        "decay_charts": decay_charts(risk),
+        "risk_charts": risk_charts(risk),
+        "month_charts": month_charts(risk),
+        "industry_charts": industry_charts(risk),
+        "falls": tables.falls(inputs),
+        "cost_charts": cost_charts(risk),
+        "costs": tables.costs(inputs),
+        "orders": tables.orders(inputs),
+        "capacity_charts": capacity_charts(risk, inputs),
+        "no_capacity": no_capacity(risk),
+    }
+    parts = {
+        "has_risk": ("risk_charts", "month_charts", "falls", "industry_charts"),
+        "has_costs": ("cost_charts", "costs", "orders", "capacity_charts"),
+    }
+    return shown | {name: any(shown[key] for key in keys) for name, keys in parts.items()}
 
 
 def _sentence(inputs: ReportInputs) -> str:
@@ -119,7 +140,7 @@ def _finding(inputs: ReportInputs) -> str:
             if known(dig(inputs.metrics, "backtest", name, "annual_return")) is not None
         ]
         beside = f", beside {' and '.join(others)}" if others else ""
-        made = "made on paper" if inputs.delay == 0 else "made"
+        made = "made on paper" if inputs.fill_delay == 0 else "made"
         told.append(f"Traded as {_strategy(inputs)}, it {made} {percent(net, 1)} a year after costs{beside}.")
     return " ".join(told)
 
@@ -201,25 +222,10 @@ def _reach(inputs: ReportInputs) -> str:
 
 def _money_terms(inputs: ReportInputs) -> str:
     """How the account trades."""
-    cost = dig(inputs.metrics, "backtest", "cost")
-    delay = dig(inputs.metrics, "backtest", "delay")
-    delay = inputs.delay if delay is None else delay
-    when = "a close that is not known"
-    if delay is not None:
-        when = f"the close {counted(int(delay), 'trading day')} later" if delay else "the very close the score has seen"
     return (
-        f"Strategy: {_strategy(inputs)}. Orders fill at {when}; every buy and sell costs {percent(cost)} of its value. "
-        f"Excess, alpha, beta and information ratio are against the {_benchmark(inputs)}."
+        f"Strategy: {_strategy(inputs)}. {trading_terms(inputs)} Excess, alpha, beta and information ratio are against "
+        f"the {_benchmark(inputs)}."
     )
-
-
-def _chart(figure: go.Figure, name: str, head: str, caption: str, *, scale: bool = False) -> Chart:
-    return Chart(name, head, caption, in_script(figure.to_json()), int(figure.layout.height), scale)
-
-
-def in_script(json: str) -> str:
-    """JSON that may stand inside a script element: nothing in it can end the element."""
-    return json.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _ic_charts(inputs: ReportInputs) -> list[Chart]:
@@ -232,7 +238,7 @@ def _ic_charts(inputs: ReportInputs) -> list[Chart]:
         f"that day's stocks; RankIC is the same on ranks. Top: means of the last {days} days. Middle: each test day. "
         "Bottom: sums since the first day, where a steady slope means a steady edge."
     )
-    return [_chart(figure, "ic", "Daily IC and RankIC", caption)]
+    return [make_chart(figure, "ic", "Daily IC and RankIC", caption)]
 
 
 def _quantile_charts(inputs: ReportInputs) -> list[Chart]:
@@ -246,13 +252,13 @@ def _quantile_charts(inputs: ReportInputs) -> list[Chart]:
             "points (0.01 %); whiskers: one standard error over days; dashed: mean of the groups. A useful score rises "
             "from left to right."
         )
-        charts.append(_chart(bars, "quantiles", "Return by quantile of the score", caption))
+        charts.append(make_chart(bars, "quantiles", "Return by quantile of the score", caption))
     if paths is not None:
         caption = (
             "Sum of each group's return minus the mean of all groups that day, not compounded, before costs. Bold: the "
             "highest and the lowest group, whose gap is what the top earned over the bottom; thin: those between."
         )
-        charts.append(_chart(paths, "quantile-paths", "Excess of the quantiles over time", caption))
+        charts.append(make_chart(paths, "quantile-paths", "Excess of the quantiles over time", caption))
     return charts
 
 
@@ -266,7 +272,7 @@ def _money_charts(inputs: ReportInputs) -> list[Chart]:
         "every member, rebalanced each day without cost. Middle: fall below the highest wealth so far. Bottom: traded "
         f"value one way as a share of the account{smoothed}."
     )
-    return [_chart(figure, "equity", "Equity and drawdown", caption, scale=True)]
+    return [make_chart(figure, "equity", "Equity and drawdown", caption, scale=True)]
 
 
 def _level_charts(inputs: ReportInputs) -> list[Chart]:
@@ -279,14 +285,14 @@ def _level_charts(inputs: ReportInputs) -> list[Chart]:
                 "level. The diagonal is right; counts show on hovering."
             )
             figure = figures.confusion_map(counts, levels)
-            charts.append(_chart(figure, f"confusion-{task}", f"Confusion: {task}", caption))
+            charts.append(make_chart(figure, f"confusion-{task}", f"Confusion: {task}", caption))
         shares = figures.level_shares(inputs, task)
         if shares is not None:
             caption = (
                 "How often a level is true in training and in the test, and how often it was predicted. Predictions "
                 "crowded on one level mean that the task has learned little but the baseline."
             )
-            charts.append(_chart(shares, f"levels-{task}", f"Levels: {task}", caption))
+            charts.append(make_chart(shares, f"levels-{task}", f"Levels: {task}", caption))
     return charts
 
 
@@ -298,12 +304,12 @@ def _loss_charts(inputs: ReportInputs) -> list[Chart]:
         if figure is not None:
             kind = title(dig(inputs.config, "tasks", task, "loss", "kind"))
             caption = f"{kind}, mean over the days of an epoch; {seeds}diamond: the epoch whose weights were kept."
-            charts.append(_chart(figure, f"loss-{task}", f"Loss: {task}", caption))
+            charts.append(make_chart(figure, f"loss-{task}", f"Loss: {task}", caption))
     figure = figures.validation_ic(inputs)
     if figure is not None:
         monitor = text(dig(inputs.config, "training", "monitor"))
         caption = f"Of the main task's score on the validation days. The best epoch is chosen by {monitor}."
-        charts.append(_chart(figure, "validation-ic", "Validation IC and RankIC", caption))
+        charts.append(make_chart(figure, "validation-ic", "Validation IC and RankIC", caption))
     return charts
 
 
@@ -335,7 +341,7 @@ def _telemetry_charts(inputs: ReportInputs) -> list[Chart]:
         head, caption = TOLD.get(key, (key.replace("_", " "), "As told by the balancer, by epoch."))
         if outside:
             caption += f" {counted(outside, 'far point')} beyond the axis."
-        charts.append(_chart(figure, f"telemetry-{key}", head, caption))
+        charts.append(make_chart(figure, f"telemetry-{key}", head, caption))
     return charts
 
 
@@ -366,10 +372,10 @@ def _diagnostic_pair(task: str, key: str, days: list[str], values: Any) -> list[
         f"Over {counted(len(values), 'training day')}: {low} least, {middle} median (dashed), {high} most; mean "
         f"{number(mean, 1)}, standard deviation {number(std, 1)}.{meaning}"
     )
-    charts = [_chart(figures.diagnostic_histogram(values, key), f"{key}-{task}", f"{what}: {task}", caption)]
+    charts = [make_chart(figures.diagnostic_histogram(values, key), f"{key}-{task}", f"{what}: {task}", caption)]
     if len(days) == len(values):
         rolling = figures.rolling_days(len(values))
         caption = f"Each dot is a training day; the line is the mean of the last {rolling} days."
         path = figures.diagnostic_path(days, values, key)
-        charts.append(_chart(path, f"time-{key}-{task}", f"{what} over time: {task}", caption))
+        charts.append(make_chart(path, f"time-{key}-{task}", f"{what} over time: {task}", caption))
     return charts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -139,6 +139,63 @@ def years(inputs: ReportInputs) -> Table:
         rows.append(cells)
     columns = ["Year", "Days", "IC", "RankIC", *(heads[name] for name in present)]
     return Table([*columns, f"Net over {against}"] if against and "net" in present else columns, rows)
+
+
+def falls(inputs: ReportInputs) -> Table:
+    """One row a drawdown of the net account, the deepest first."""
+    rows = []
+    for fall in _rows(inputs, "drawdowns"):
+        start = "before the first day" if fall["start"] is None else text(fall["start"])
+        recovered = "not yet" if fall["recovered"] is None else text(fall["recovered"])
+        cells = [percent(fall["depth"]), count(fall["days_down"]), count(fall["days_to_recover"])]
+        rows.append([start, text(fall["trough"]), recovered, *cells])
+    heads = ["Highest before", "Lowest", "Recovered", "Depth", "Days down", "Days to recover"]
+    return Table(heads, rows, text_columns=3)
+
+
+def orders(inputs: ReportInputs) -> Table:
+    """What became of the orders of the net account."""
+    found = list(_rows(inputs, "orders"))
+    total = sum((known(row["buys"]) or 0) + (known(row["sells"]) or 0) for row in found)
+    rows = []
+    for row in found:
+        n = (known(row["buys"]) or 0) + (known(row["sells"]) or 0)
+        cells = [count(row["buys"]), count(row["sells"]), percent(n / total if total else None)]
+        rows.append(
+            [str(row["outcome"]).capitalize(), *cells, count(_whole(row["asked"])), count(_whole(row["traded"]))]
+        )
+    return Table(["Outcome", "Buys", "Sells", "Of all orders", "Money asked for", "Money traded"], rows)
+
+
+def costs(inputs: ReportInputs) -> Table:
+    """What the net account paid, by kind."""
+    found = list(_rows(inputs, "costs"))
+    rows = [
+        [
+            str(row["kind"]).replace("_", " "),
+            count(_whole(row["money"])),
+            percent(row["of_capital"]),
+            number(row["basis_points"], 2),
+        ]
+        for row in found
+    ]
+    if len(rows) > 1:
+        money, shares, points = (
+            sum(known(row[name]) or 0.0 for row in found) for name in ("money", "of_capital", "basis_points")
+        )
+        rows.append(["in all", count(_whole(money)), percent(shares), number(points, 2)])
+    return Table(["Kind", "Money", "Of the capital", "Of the value traded, bp"], rows)
+
+
+def _rows(inputs: ReportInputs, name: str) -> Iterator[dict[str, Any]]:
+    """The rows of a table of the risk."""
+    frame = pl.DataFrame() if inputs.risk is None else getattr(inputs.risk, name)
+    return frame.iter_rows(named=True)
+
+
+def _whole(value: Any) -> float | None:
+    found = known(value)
+    return None if found is None else round(found)
 
 
 def quantile_table(quantiles: pl.DataFrame) -> Table:

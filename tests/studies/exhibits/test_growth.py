@@ -80,7 +80,12 @@ def lines(axes: Axes) -> dict[str, Any]:
 
 
 def backtests(results: Results, cell: Cell, **terms: Any) -> list[BacktestResult]:
-    return [run_backtest(run.folder.path, **terms) for run in results.of(cell) if run.folder is not None]
+    overrides = [
+        f"{name}={value}"
+        for name, value in {"market.commission": terms.get("cost"), "delay": terms.get("delay")}.items()
+        if value is not None
+    ]
+    return [run_backtest(run.folder.path, overrides=overrides) for run in results.of(cell) if run.folder is not None]
 
 
 def drawn(results: Results, **settings: Any) -> tuple[Drawing, Table]:

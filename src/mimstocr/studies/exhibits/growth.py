@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from mimstocr.backtest import BacktestResult
+    from mimstocr.backtest import BacktestResult, Market
     from mimstocr.data import Panel
     from mimstocr.studies.results import Results, Shown
 
@@ -71,7 +71,7 @@ class Told:
     """What notes are made of."""
 
     delays: set[int] = field(default_factory=set)
-    costs: set[float] = field(default_factory=set)
+    markets: set[str] = field(default_factory=set)
     strategies: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
 
@@ -123,7 +123,7 @@ class Growth(style.Lined):
                 read = data.model_dump_json()
                 if read not in panels:
                     panels[read] = load_panel(data)
-                result = run_backtest(run.folder.path, cost=self.cost, delay=self.delay, panel=panels[read])
+                result = run_backtest(run.folder.path, overrides=self._overrides, panel=panels[read])
             except MimstocrError as error:
                 told.notes.append(f"{style.named_runs([(shown.name, run.seed)])} cannot be backtested here: {error}.")
                 continue
@@ -138,9 +138,15 @@ class Growth(style.Lined):
         return Account(shown, paths, references) if paths else None
 
     def _tell(self, config: Config, told: Told) -> None:
-        told.delays.add(config.priced()[1].delay if self.delay is None else self.delay)
-        told.costs.add(config.backtest.cost if self.cost is None else self.cost)
+        told.delays.add(config.traded(self._overrides).delay or 0)
+        told.markets.add(_asks(config.traded(self._overrides).market))
         told.strategies.add(_strategy(config))
+
+    @property
+    def _overrides(self) -> list[str]:
+        """The settings of the backtest that differ from the runs'."""
+        market = [] if self.cost is None else [f"market={{kind: flat, commission: {self.cost}}}"]
+        return market + ([] if self.delay is None else [f"delay={self.delay}"])
 
     @property
     def _columns(self) -> list[str]:
@@ -340,11 +346,15 @@ def _terms(told: Told) -> list[str]:
             )
         else:
             fills.append(f"delay {delay} fills at the close {delay} trading day{'s' * (delay > 1)} after the score's")
-    costs = " or ".join(
-        f"{cost * 100:.4g}% of the traded value paid on every buy and every sell" if cost else "no costs"
-        for cost in sorted(told.costs)
-    )
-    return [f"Strategy: {' or '.join(sorted(told.strategies))}; {costs}; {'; '.join(fills)}."]
+    asked = " or ".join(sorted(told.markets))
+    return [f"Strategy: {' or '.join(sorted(told.strategies))}; {asked}; {'; '.join(fills)}."]
+
+
+def _asks(market: Market) -> str:
+    if market.kind != "flat":
+        return f"the rules and costs of the market {market.kind}"
+    cost = market.commission
+    return f"{cost * 100:.4g}% of the traded value paid on every buy and every sell" if cost else "no costs"
 
 
 def _means(accounts: Sequence[Account]) -> str:

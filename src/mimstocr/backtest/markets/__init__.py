@@ -1,0 +1,1 @@
+"""The market profiles, one a file."""
