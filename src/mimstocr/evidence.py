@@ -40,6 +40,7 @@ def run_metrics(
             "counts": result.counts,
             "orders": result.net.reasons(),
             "costs": result.costs_by_kind(),
+            "notes": result.notes(),
             **{name: result.metrics.get(name) for name in ("net", "gross", "universe", "index")},
         },
     }

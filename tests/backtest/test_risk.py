@@ -287,8 +287,9 @@ def test_exposure_errors(call):
 
 
 def test_weights_add_up_to_what_is_not_cash():
-    panel, scores = market()
-    result = run(panel, scores)
+    panel, _ = market()
+    panel, scores = market(open=panel["close"].values * np.float32(1.02))
+    result = run(panel, scores, market=Flat(price="open"))
     found = weights_of(result)
     assert found.shape == (len(result.days), 8)
     cash = (result.net.cash / result.net.value)[-len(result.days) :]

@@ -253,6 +253,16 @@ def test_real_prices(csi300):
     assert (result.gross_returns >= result.net_returns).all()
 
 
+def test_a_capital_that_is_too_small_is_said():
+    panel, scores = market()
+    lots = {"kind": "flat", "lot": 100}
+    notes = [run(panel, scores, market=lots, capital=capital).notes() for capital in (100.0, 1e7)]
+    without_factor = "without a factor in the source, lots are of adjusted shares"
+    assert notes[0][0] == without_factor
+    assert "come to less than a lot: a capital of 100 is too small" in notes[0][1]
+    assert notes[1] == [without_factor]
+
+
 def test_nothing_here_needs_torch():
     code = "import sys, mimstocr.backtest, mimstocr.evaluation; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -71,6 +71,15 @@ def test_commands_over_a_run(run_folder: Path, tmp_path: Path, capsys: pytest.Ca
     )
     assert "Sharpe" in capsys.readouterr().out
     assert pl.read_csv(tmp_path / "days.csv").columns[:3] == ["date", "net", "gross"]
+    explain = ["backtest", str(run_folder), "market=cn_a_share", "capital=1e4", "--explain", "2020-06-01"]
+    assert invoke([*explain, "-o", str(tmp_path / "orders.csv")]) == 0
+    shown = capsys.readouterr().out
+    assert "2020-06-01: decided by the scores of" in shown
+    assert "outcome" in shown
+    orders = pl.read_csv(tmp_path / "orders.csv")
+    assert {"symbol", "wanted", "filled", "stamp_duty", "outcome", "cash_after"} <= set(orders.columns)
+    assert invoke([*explain, "-o", str(tmp_path / "orders.csv")]) == 2
+    assert "exists already" in capsys.readouterr().err
     assert invoke(["report", str(run_folder)]) == 0
     assert capsys.readouterr().out.strip() == str(run_folder / "report.html")
     assert invoke(["recommend", str(run_folder), "--date", "2020-06-01", "--top", "2"]) == 0

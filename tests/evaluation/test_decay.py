@@ -120,6 +120,9 @@ def test_order_scale_and_closes_that_cannot_be_traded_do_not_matter():
     shuffled = ic_decay(scores[:, order], close[:, order], tradable[:, order], [1, 3], delay=1)
     for name in ("ic", "rank_ic", "ic_se", "rank_ic_se", "days"):
         assert_allclose(shuffled[name], whole[name], rtol=1e-9)
+    unscored = np.hstack([np.full((40, 3), NAN), scores])
+    closes, open_for = np.hstack([close[:, :3], close]), np.hstack([tradable[:, :3], tradable])
+    assert ic_decay(unscored, closes, open_for, [1, 3], delay=1).equals(whole)
     junk = np.where(tradable, close, 1e9)
     assert ic_decay(scores, junk, tradable, [1, 3], delay=1).equals(whole)
     scaled = close * np.linspace(0.1, 10, 9)

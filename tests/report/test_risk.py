@@ -16,7 +16,7 @@ import pytest
 from mimstocr.backtest.markets.cn_a_share import CnAShare
 from mimstocr.backtest.markets.flat import Flat
 from mimstocr.backtest.portfolio import portfolio_metrics
-from mimstocr.backtest.risk import GroupExposure, SizeExposure
+from mimstocr.backtest.risk import GroupExposure, SizeExposure, sizes
 from mimstocr.backtest.run import BacktestResult, backtest
 from mimstocr.backtest.settings import BacktestSettings
 from mimstocr.backtest.strategies.quantile_long_short import QuantileLongShort
@@ -139,6 +139,9 @@ def test_exposure_of_the_last_day_by_hand(made: Any) -> None:
     assert risk.industries.account[-1] == pytest.approx(
         [held[7], held[:2].sum(), held[2:5].sum(), held[5:7].sum(), held[8]]
     )
+    money = sizes(panel)[0][days_of(panel) == result.days[-1]][0]
+    ranks = [(sum(other < one for other in money) + 0.5) / 9 for one in money]
+    assert risk.size["held"].rank[-1] == pytest.approx(np.dot(held, ranks) / held.sum())
     assert risk.industries.universe[-1] == pytest.approx([1 / 9, 2 / 9, 3 / 9, 2 / 9, 1 / 9])
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mimstocr.backtest.benchmark import index_returns, universe_mean
 from mimstocr.backtest.engine import Simulation, simulate
+from mimstocr.backtest.fill import NO_LOT
 from mimstocr.backtest.market import Terms, Values, make_terms
 from mimstocr.backtest.portfolio import portfolio_metrics
 from mimstocr.backtest.settings import BacktestSettings
@@ -22,6 +23,9 @@ from mimstocr.data.panel import Days, Panel, days_of, symbols_of
 from mimstocr.errors import ConfigError, DataError
 
 Day = date | np.datetime64
+
+MANY = 0.2
+"""From which share of orders below a lot on the capital is said to be too small."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +77,18 @@ class BacktestResult:
         """All that the net account paid, by kind, as fractions of the capital; kinds that cost nothing are left out."""
         total = self.net.cost_kinds.sum(axis=0) / self.settings.capital
         return {kind: float(paid) for kind, paid in zip(self.terms.kinds, total, strict=True) if paid > 0}
+
+    def notes(self) -> list[str]:
+        """What a reader must know of the terms, and whether the capital was too small for them."""
+        told = list(self.terms.notes)
+        reasons = self.net.orders.reason
+        small = float((reasons == NO_LOT).mean()) if len(reasons) else 0.0
+        if small > MANY:
+            told.append(
+                f"{small:.0%} of the orders come to less than a lot: a capital of {self.settings.capital:,.0f} is too "
+                "small for this strategy"
+            )
+        return told
 
     def table(self) -> pl.DataFrame:
         """One row a day compared: date, net, gross, universe, index (daily returns), turnover, costs, n_held.

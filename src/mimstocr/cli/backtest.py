@@ -47,9 +47,11 @@ def command(
     title = f"{run.name}: {result.days[0]} to {result.days[-1]}, {terms_in_words(result.settings)}"
     print_backtest(Console(), result.metrics, title, result.counts)
     orders = result.net.reasons()
-    total = sum(orders.values())
+    total = max(sum(orders.values()), 1)
     told_orders = ", ".join(f"{reason} {n / total:.1%}" for reason, n in orders.items())
     Console().print(f"{total} orders: {told_orders}", highlight=False, soft_wrap=True)
     paid = ", ".join(f"{kind.replace('_', ' ')} {share:.2%}" for kind, share in result.costs_by_kind().items())
     if paid:
         Console().print(f"paid, of the capital: {paid}", highlight=False, soft_wrap=True)
+    for note in result.notes():
+        Console().print(f"note: {note}", highlight=False, soft_wrap=True)

@@ -120,25 +120,28 @@ def print_orders(console: Console, told: Explained) -> None:
     """Every order of a day, with the cash before and after."""
     decided = "no decision" if told.decided is None else f"decided by the scores of {told.decided}"
     table = Table(title=f"{told.day}: {decided}", title_justify="left")
-    kinds = [name for name in told.orders.columns[9:-3] if (told.orders[name] > 0).any()]
-    columns = ("symbol", "side", "rank", "held", "wanted", "filled", "price", "value", *kinds, "outcome", "cash")
-    for name in columns:
-        left = name in ("symbol", "side", "outcome")
-        table.add_column(name.replace("_", " "), justify="left" if left else "right", no_wrap=not left)
+    kinds = told.orders.columns[told.orders.columns.index("value") + 1 : told.orders.columns.index("outcome")]
+    for name in ("symbol", "side", "rank", "held", "wanted", "filled", "price", "value", "costs", "cash", "outcome"):
+        table.add_column(name, justify="left" if name in ("symbol", "side", "outcome") else "right", no_wrap=True)
     for row in told.orders.iter_rows(named=True):
-        shares = (_amount(row[name], 2) for name in ("held", "wanted", "filled"))
         table.add_row(
             row["symbol"],
             row["side"],
             "–" if row["rank"] is None else str(row["rank"]),
-            *shares,
+            *(_shares(row[name]) for name in ("held", "wanted", "filled")),
             _amount(row["price"], 2),
             _amount(row["value"], 2),
-            *(_amount(row[kind], 2) for kind in kinds),
-            row["outcome"],
+            _amount(sum(row[kind] for kind in kinds), 2),
             _amount(row["cash_after"], 2),
+            row["outcome"],
         )
-    console.print(table)
+    # a narrow terminal breaks lines rather than losing figures
+    needed = Console(width=1000).measure(table).maximum
+    wide = Console(width=max(console.width, needed), file=console.file)
+    wide.print(table)
+    for kind in kinds:
+        if paid := told.orders[kind].sum():
+            console.print(f"{kind.replace('_', ' ')} {paid:,.2f}", highlight=False)
     night = f" (after {told.financing:,.2f} for the night)" if told.financing else ""
     console.print(
         f"cash {told.cash_before:,.2f}{night} before, {told.cash_after:,.2f} after; "
@@ -146,6 +149,12 @@ def print_orders(console: Console, told: Explained) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _shares(value: float | None) -> str:
+    """Real shares; a fraction shows where there is one."""
+    whole = value is not None and abs(value - round(value)) < 5e-3
+    return _amount(value, 0 if whole else 2)
 
 
 def _amount(value: float | None, digits: int) -> str:
