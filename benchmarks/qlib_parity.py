@@ -47,8 +47,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mimstocr.backtest import BacktestSettings, Simulation, backtest, make_terms, simulate, view_of
-from mimstocr.backtest.fill import REASONS
 from mimstocr.backtest.markets.qlib_cn import QlibCn
+from mimstocr.backtest.orders import REASONS
 from mimstocr.backtest.strategies.topk_dropout import TopkDropout
 from mimstocr.data.panel import Panel, days_of, symbols_of
 from mimstocr.data.settings import DataSettings

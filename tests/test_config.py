@@ -85,6 +85,10 @@ def test_overrides(tmp_path: Path) -> None:
         (["name=../up"], r"name: .*pattern.*got '../up'"),
         (["data.days_per_year=0"], r"data\.days_per_year: .*greater than 0, got 0"),
         (["training.max_epochs.x=1"], r"training\.max_epochs is 3 and has no settings inside"),
+        (
+            ["backbone.hidden_size=8", "backbone=gru"],
+            r"backbone after backbone\.hidden_size would undo it; put backbone first",
+        ),
         (["justtext"], r"expected a setting as key\.sub=value, got 'justtext'"),
         (["splits.train=[2010-01-01, 2011-01-01]"], r"train given without valid, test"),
     ],

@@ -185,6 +185,13 @@ def test_a_run_is_not_written_over(small: Make) -> None:
     assert (config.folder / "metrics.json").read_text() == before
 
 
+def test_a_strategy_that_the_market_does_not_allow_is_refused_before_training(small: Make) -> None:
+    config = small(backtest={"strategy": {"kind": "quantile_long_short", "fraction": 0.3}})
+    with pytest.raises(DataError, match="a weight below zero"):
+        mimstocr.run(config)
+    assert not config.folder.exists()
+
+
 def test_fewer_stocks_than_k_is_refused_before_training(small: Make) -> None:
     config = small(backtest={"strategy": {"kind": "top_k", "k": 13}})
     with pytest.raises(DataError, match="13"):

@@ -34,15 +34,20 @@ def run_metrics(
     return {
         "seeds": seeds,
         **{key: {split: by_split[split][key] for split in by_split} for key in ("mean", "std", "ensemble")},
-        "backtest": {
-            **result.settings.model_dump(mode="json"),
-            "measured_against": result.measured_against,
-            "counts": result.counts,
-            "orders": result.net.reasons(),
-            "costs": result.costs_by_kind(),
-            "notes": result.notes(),
-            **{name: result.metrics.get(name) for name in ("net", "gross", "universe", "index")},
-        },
+        "backtest": backtest_metrics(result),
+    }
+
+
+def backtest_metrics(result: BacktestResult) -> dict[str, Any]:
+    """The part of metrics.json that is about money."""
+    return {
+        **result.settings.model_dump(mode="json"),
+        "measured_against": result.measured_against,
+        "counts": result.counts,
+        "orders": result.net.reasons(),
+        "costs": result.costs_by_kind(),
+        "notes": result.notes(),
+        **{name: result.metrics.get(name) for name in ("net", "gross", "universe", "index")},
     }
 
 

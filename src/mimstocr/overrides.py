@@ -34,11 +34,15 @@ def apply_settings(
 
     One that reaches into a part that `raw` does not name starts from that part of `defaults`, so that
     `backbone.hidden_size: 32` keeps the default kind; one into a component's bare name keeps that name.
-    Raises ConfigError on an empty key or a path into a plain value.
+    Raises ConfigError on an empty key, a path into a plain value, or a part that is set after a setting in it.
     """
     result = dict(raw)
+    seen: list[str] = []
     for path, value in settings:
         keys = path.split(".")
+        if lost := next((earlier for earlier in seen if earlier.startswith(f"{path}.")), None):
+            raise ConfigError(f"{path} after {lost} would undo it; put {path} first")
+        seen.append(path)
         if not all(keys):
             raise ConfigError(f"expected a setting as key.sub=value, got {path!r}")
         _set(result, keys, value, defaults)

@@ -14,7 +14,7 @@ import torch
 import xarray as xr
 
 from mimstocr.backbones import Inputs
-from mimstocr.backtest import BacktestResult, BacktestSettings, backtest, make_terms, view_of
+from mimstocr.backtest import BacktestResult, BacktestSettings, backtest, make_terms, simulate, view_of
 from mimstocr.backtest.explain import Explained, explain
 from mimstocr.config import Config, differences, write_yaml
 from mimstocr.data import load_panel
@@ -23,7 +23,7 @@ from mimstocr.data.inspect import inspect_panel
 from mimstocr.data.panel import Panel, days_of, fingerprint, symbols_of, usable
 from mimstocr.errors import DataError, RunError
 from mimstocr.evaluation import daily_metrics, quantile_returns, summarise
-from mimstocr.evidence import evidence_of, run_metrics, split_of
+from mimstocr.evidence import backtest_metrics, evidence_of, run_metrics, split_of
 from mimstocr.features import Fitted
 from mimstocr.predictions import averaged, matrix_of, prediction_table, ranked_list
 from mimstocr.report import ReportInputs, render
@@ -42,6 +42,8 @@ NOT_IDENTITY = ("name", "out", "seeds", "data", "evaluation", "backtest")
 """What a training does not depend on; the data are known by their fingerprint, wherever they lie."""
 CAPITALS = (0.01, 0.1, 1, 10, 100, 1000)
 """Multiples of the capital for which the report shows what the strategy earns."""
+TRIED_DAYS = 10
+"""Days of the test on which the backtest is tried before training."""
 NOT_IDENTITY_TRAINING = ("max_epochs", "patience", "device", "threads", "test_curve", "checkpoint_seconds")
 
 
@@ -276,11 +278,20 @@ def _check_same(saved: Config, asked: Config, folder: RunFolder) -> None:
 
 
 def _try_backtest(prepared: Prepared) -> None:
-    """Refuse before training what the backtest would refuse after it, such as a day with fewer stocks than K."""
+    """Refuse before training what the backtest would refuse after it, such as a day with fewer stocks than K.
+
+    The scores are random, as the future's are not to be looked at; some strategies want to sell short only by them.
+    """
     test = prepared.splits.test.days
-    scores = np.where(prepared.rows[test], 0.0, np.nan)
-    prepared.config.backtest.strategy.plan(scores, view_of(prepared.panel, test))
-    make_terms(prepared.config.backtest.market, prepared.panel, test)
+    settings = prepared.config.traded()
+    shape = (test.stop - test.start, prepared.panel.sizes["symbol"])
+    scores = np.where(prepared.rows[test], np.random.default_rng(0).normal(size=shape), np.nan)
+    view = view_of(prepared.panel, test)
+    settings.strategy.plan(scores, view)
+    tried = slice(test.start, min(test.stop, test.start + (settings.delay or 0) + TRIED_DAYS))
+    plan = settings.strategy.plan(scores[: tried.stop - tried.start], view_of(prepared.panel, tried))
+    how: dict[str, Any] = {"delay": settings.delay, "every": settings.every, "capital": settings.capital}
+    simulate(make_terms(settings.market, prepared.panel, tried), plan, **how)
 
 
 # ---- predictions and the end of a run --------------------------------------------------------------------------------
@@ -334,10 +345,20 @@ def _conclude(folder: RunFolder, panel: Panel) -> None:
     """Metrics, the latest list and the report, from the predictions."""
     config = folder.config()
     predictions = folder.read_frame("predictions.parquet")
-    result = _backtest(folder, panel)
+    try:
+        result = _backtest(folder, panel)
+    except DataError as error:
+        raise DataError(
+            f"{error}. The training and predictions.parquet are kept: go on by --resume with other settings of backtest"
+        ) from None
     folder.write_json("metrics.json", run_metrics(config, predictions, folder.read_history(), result))
     folder.write_frame("recommendations.csv", ranked_list(predictions))
     _write_report(folder, panel, result)
+
+
+def _capitals(settings: BacktestSettings) -> list[float] | None:
+    """The capitals that the report compares."""
+    return [settings.capital * scale for scale in CAPITALS] if settings.strategy.light else None
 
 
 def _write_report(folder: RunFolder, panel: Panel, result: BacktestResult) -> Path:
@@ -357,13 +378,13 @@ def _write_report(folder: RunFolder, panel: Panel, result: BacktestResult) -> Pa
             environment={**folder.read_json("environment.json"), "seconds": seconds},
             data=folder.read_json("data.json"),
             history=history,
-            metrics=folder.read_json("metrics.json"),
+            metrics={**folder.read_json("metrics.json"), "backtest": backtest_metrics(result)},
             daily=pl.DataFrame({"date": dates, **daily}).fill_nan(None),
             quantiles=pl.DataFrame(
                 {"date": dates, **{f"q{i + 1}": groups[:, i] for i in range(groups.shape[1])}}
             ).fill_nan(None),
             backtest=result.table(),
-            risk=risk_inputs(panel, result, capitals=[result.settings.capital * scale for scale in CAPITALS]),
+            risk=risk_inputs(panel, result, capitals=_capitals(result.settings)),
             recommendations=folder.read_frame("recommendations.csv"),
         )
     )

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from mimstocr.backtest.capacity import capacity, size_rules
-from mimstocr.backtest.fill import CUT_VOLUME, NO_LOT
 from mimstocr.backtest.market import Market
 from mimstocr.backtest.markets.cn_a_share import CnAShare
 from mimstocr.backtest.markets.crypto import Crypto
 from mimstocr.backtest.markets.flat import Flat
+from mimstocr.backtest.orders import CUT_VOLUME, NO_LOT
 from mimstocr.backtest.run import backtest
 from mimstocr.backtest.settings import BacktestSettings
 from mimstocr.backtest.strategies.quantile_long_short import QuantileLongShort

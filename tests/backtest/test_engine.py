@@ -66,7 +66,6 @@ def slow_fill(shares, cash, last, targets, can, cost):
         else:
             high = after
     buys, sells = orders(high)
-    refused = [i for i in targets if can[i] and targets[i] * high - worth[i] > 1e-12 * equity and i not in buys]
     for i, money in buys.items():
         shares[i] = shares.get(i, 0.0) + money / last[i]
     for i, money in sells.items():
@@ -74,7 +73,7 @@ def slow_fill(shares, cash, last, targets, can, cost):
         if targets[i] == 0:
             del shares[i]
     missed = [targets[i] * high - worth[i] for i in targets if not can[i]]
-    up, down = len(refused) + sum(m > 1e-12 * equity for m in missed), sum(m < -1e-12 * equity for m in missed)
+    up, down = sum(m > 1e-12 * equity for m in missed), sum(m < -1e-12 * equity for m in missed)
     return sum(buys.values()), sum(sells.values()), up, down
 
 

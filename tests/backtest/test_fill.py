@@ -10,10 +10,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from mimstocr.backtest.engine import simulate
-from mimstocr.backtest.fill import REASONS
 from mimstocr.backtest.market import Fee, terms_of
 from mimstocr.backtest.markets.cn_a_share import CnAShare
 from mimstocr.backtest.markets.flat import Flat
+from mimstocr.backtest.orders import REASONS
 from mimstocr.backtest.strategy import Decision, following
 from mimstocr.errors import DataError
 
@@ -218,9 +218,9 @@ class Slow:
         return None
 
     def ended(self, i, day):
-        """Whether the stock has no price any more, as its prices ended 20 or more days before all prices do."""
+        """Whether the stock had its last price 20 or more days before; what is held of it is settled on the first."""
         known = [u for u in range(len(DAYS)) if not math.isnan(self.world.close[u, i])]
-        return day > known[-1] and len(DAYS) - 1 - known[-1] >= 20
+        return day >= known[-1] + 20
 
     def limits(self, i, day):
         upper, lower = self.world.upper[day, i], self.world.lower[day, i]
@@ -350,7 +350,8 @@ class Slow:
             return shares, why
         before, shares = shares, self.rounded(i, day, shares)
         if shares == 0 and self.lots(i, day)[0]:
-            return 0.0, "less than a lot"
+            small = self.cap(i, day) < min(asked, self.lots(i, day)[1])
+            return 0.0, "cut to the share of the volume" if small else "less than a lot"
         if why == "filled" and shares < before - self.market.lot_slack * self.lots(i, day)[0]:
             why = "rounded down to whole lots"
         return shares, why
@@ -672,7 +673,7 @@ def test_lots_are_of_real_shares_and_odd_lots_are_sold_whole():
 def test_a_capital_too_small_for_a_lot_is_told():
     run = run_flat([[10.0, 20.0]] * 3, [[0.5, 0.5]] * 3, lot=100)
     assert run.reasons() == {"less than a lot": 6}
-    assert run.unfilled_buys.tolist() == [2, 2, 2]
+    assert run.unfilled_buys.tolist() == [0, 0, 0]  # the market would have allowed them
     assert (run.value == 1000).all()
 
 
@@ -705,8 +706,8 @@ def test_the_share_of_the_volume_is_of_shares_whatever_the_fill_price():
     assert run.shares[0, 0] == pytest.approx(100, rel=1e-12)
 
 
-@pytest.mark.parametrize(("lot", "text"), [(None, "cut to the share of the volume"), (100, "less than a lot")])
-def test_a_day_without_volume_lets_nothing_through(lot, text):
+@pytest.mark.parametrize("lot", [None, 100])
+def test_a_day_without_volume_lets_nothing_through(lot):
     run = run_flat(
         [[10.0]] * 2,
         [[1.0]] * 2,
@@ -716,7 +717,7 @@ def test_a_day_without_volume_lets_nothing_through(lot, text):
         money=np.zeros((2, 1)),
         lot=lot,
     )
-    assert told(run) == [text] * 2
+    assert told(run) == ["cut to the share of the volume"] * 2
     assert (run.shares == 0).all()
 
 
@@ -762,7 +763,7 @@ def test_buys_are_cut_by_one_factor_to_the_cash_there_was():
 def test_without_cash_nothing_is_bought():
     run = run_flat([[10.0, 10.0]] * 2, [[1.0, 0], [0, 1.0]], tradable=[[1, 1], [0, 1]])
     assert told(run) == ["filled", "suspended", "no cash"]
-    assert run.unfilled_buys.tolist() == [0, 1]
+    assert run.unfilled_buys.tolist() == [0, 0]  # no cash is not the market's doing
     assert run.stuck_sells.tolist() == [0, 1]
 
 
@@ -849,19 +850,20 @@ def test_what_is_covered_is_gone_to_the_last_bit():
 
 def test_a_delisted_stock_is_settled_with_a_loss_once():
     close = ends_after(2, [10.0, 10.0])
-    weights = keep_after([0.5, 0.5], [0.5, 0.5], [0.5, 0.5], [0.5, 0.5], days=len(close))
+    weights = np.full((len(close), 2), NAN)
+    weights[[0, 21, 22]] = 0.5  # the last price is of day 1, the settlement on day 21
     run = run_flat(close, weights, delisting_loss=0.4)
-    assert_array_equal(run.shares[1], [50, 50])
-    assert run.shares[2].tolist() == [0, 40]  # 500 - 200 back, of 800 one half is in the other stock
-    assert run.cost_kinds[:4, -1].tolist() == [0, 0, 200, 0]
-    assert run.value[2:4].tolist() == [800, 800]
+    assert_array_equal(run.shares[20], [50, 50])
+    assert run.shares[21].tolist() == [0, 40]  # 500 - 200 back, of 800 one half is in the other stock
+    assert run.cost_kinds[20:23, -1].tolist() == [0, 200, 0]
+    assert run.value[20:23].tolist() == [1000, 800, 800]
     assert told(run)[2:] == ["settled after delisting", "no price", "filled", "no price"]
 
 
 def test_a_stock_sold_short_gains_by_the_loss_of_its_delisting():
     close = ends_after(2, [10.0, 10.0])
     run = run_flat(close, keep_after([-0.5, 0.0], days=len(close)), delisting_loss=1.0, short=True)
-    assert run.value[[1, 2, 3]].tolist() == [1000, 1500, 1500]
+    assert run.value[[1, 20, 21, 22]].tolist() == [1000, 1000, 1500, 1500]
     assert run.costs.sum() == -500
 
 
@@ -879,7 +881,7 @@ def test_a_stock_that_ends_shortly_before_the_panel_is_not_settled():
 def test_nothing_is_bought_after_a_delisting(suspensions):
     close = ends_after(2, [10.0, 10.0])
     run = run_flat(close, [[0.5, 0.5]] * len(close), suspensions=suspensions)
-    assert (run.shares[2:, 0] == 0).all()
+    assert (run.shares[21:, 0] == 0).all()
 
 
 def test_a_fill_at_the_open_earns_the_rest_of_the_day():

@@ -74,6 +74,8 @@ def test_three_days_by_hand():
     assert result.counts == {
         "days_without_decision": 1,
         "decisions_not_filled": 1,
+        "members_without_score": 0,
+        "infinite_scores": 0,
         "unfilled_buys": 0,
         "stuck_sells": 0,
         "stale_marks": 0,
@@ -258,6 +260,7 @@ def test_a_capital_that_is_too_small_is_said():
     lots = {"kind": "flat", "lot": 100}
     notes = [run(panel, scores, market=lots, capital=capital).notes() for capital in (100.0, 1e7)]
     without_factor = "without a factor in the source, lots are of adjusted shares"
+    assert len(notes[0]) == 3
     assert notes[0][0] == without_factor
     assert "come to less than a lot: a capital of 100 is too small" in notes[0][1]
     assert notes[1] == [without_factor]

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 from pydantic import ValidationError
 
@@ -25,8 +28,19 @@ def test_settings_from_before_there_were_markets():
     assert BacktestSettings(strategy="top_k", cost=0.002, capital=10) == BacktestSettings(
         market={"kind": "flat", "commission": 0.002}, capital=10
     )
-    with pytest.raises(ValidationError, match="unknown setting 'cost'"):
+    with pytest.raises(ValidationError, match=r"say market\.commission"):
         BacktestSettings(cost=0.002, market="flat")
+
+
+def test_settings_do_not_wait_for_the_compiler():
+    code = "import sys, mimstocr.backtest; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_open_of_a_day_is_before_its_score():
+    with pytest.raises(ValidationError, match="known at its close"):
+        BacktestSettings(market={"kind": "flat", "price": "open"}, delay=0)
+    assert BacktestSettings(market={"kind": "flat", "price": "open"}, delay=1).delay == 1
 
 
 @pytest.mark.parametrize(

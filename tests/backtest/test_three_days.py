@@ -11,7 +11,10 @@ DAYS = np.array(["2019-08-02", "2019-08-05", "2019-08-06", "2019-08-07"], dtype=
 FACTOR = np.array([119.317505, 119.317505, 122.79416, 122.79416])
 REAL = np.array([53.43, 52.98, 50.93, 50.27])
 SETTINGS = BacktestSettings(
-    strategy={"kind": "threshold", "above": 0, "most": 1.0}, market="cn_a_share", delay=1, capital=100_000
+    strategy={"kind": "threshold", "above": 0, "most": 1.0},
+    market={"kind": "cn_a_share", "slippage": 0},
+    delay=1,
+    capital=100_000,
 )
 
 

@@ -39,9 +39,9 @@ def test_flat() -> None:
 def test_chinese_stocks() -> None:
     assert said(CnAShare(), delay=2) == (
         "Orders fill at the close 2 trading days later. Market CN a share: every buy and sell costs 0.025% of its "
-        "value, 5 at least; stamp duty 0.1% of sells; transfer fee 0.002% of buys and sells; an order is at most 10% "
-        "of the stock's volume of the day; lots of 100 shares; nothing is bought at the upper price limit or sold at "
-        "the lower one."
+        "value, 5 at least; stamp duty 0.1% of sells; transfer fee 0.002% of buys and sells; every order fills 0.05% "
+        "worse than its price; an order is at most 10% of the stock's volume of the day; lots of 100 shares; nothing "
+        "is bought at the upper price limit or sold at the lower one."
     )
 
 

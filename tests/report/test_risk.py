@@ -311,7 +311,7 @@ def test_a_capital_that_lost_everything_is_told(made: Any) -> None:
 def test_costs_and_orders_are_tables(made: Any, charts: dict[str, Any], html: str) -> None:
     _, _, result, risk = made
     bars, text = charts["costs"]["data"][0], text_of(html)
-    assert bars["y"] == ["commission", "stamp duty", "transfer fee"]
+    assert bars["y"] == ["commission", "stamp duty", "transfer fee", "slippage"]
     assert array(bars["x"]) == pytest.approx(risk.costs["of_capital"].to_numpy())
     paid, points = float(result.costs.sum()), risk.costs["basis_points"].sum()
     assert f"in all {paid:,.0f} {paid / 1e5:.2%} {points:.2f}" in text

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 
 from mimstocr.backtest.engine import Simulation, simulate
-from mimstocr.backtest.fill import CUT_VOLUME, NO_LOT
 from mimstocr.backtest.market import Market
+from mimstocr.backtest.orders import CUT_VOLUME, NO_LOT
 from mimstocr.backtest.portfolio import portfolio_metrics
 from mimstocr.backtest.risk import value_traded
 from mimstocr.backtest.run import BacktestResult, view_of

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimstocr.backtest.fill import REASONS, SETTLED, DayOrders, Values, fill
 from mimstocr.backtest.market import Terms, day_name
+from mimstocr.backtest.orders import BLOCKED, REASONS, SETTLED, DayOrders, Values
 from mimstocr.backtest.strategy import Decision, Moment, Plan
 from mimstocr.errors import ConfigError, DataError
 
@@ -71,9 +71,9 @@ class Simulation:
     n_held: NDArray[np.int64]
     """Stocks held after trading, long or short."""
     unfilled_buys: NDArray[np.int64]
-    """Buys of which nothing was filled."""
+    """Buys that the market did not allow: suspended, at a limit, without a price."""
     stuck_sells: NDArray[np.int64]
-    """Sells of which nothing was filled."""
+    """Sells that the market did not allow."""
     stale_marks: NDArray[np.int64]
     """Stocks held at a price that is not of this day, as they were not tradable."""
     shares: Values
@@ -136,6 +136,7 @@ def simulate(terms: Terms, plan: Plan, *, delay: int, capital: float = 1.0, ever
             "give scores on earlier days"
         )
     orders = log.orders(kinds)
+    blocked = np.isin(orders.reason, BLOCKED)
     return Simulation(
         value=value,
         returns=value / np.concatenate([[capital], value[:-1]]) - 1.0,
@@ -144,8 +145,8 @@ def simulate(terms: Terms, plan: Plan, *, delay: int, capital: float = 1.0, ever
         turnover=turnover,
         cash=cash,
         n_held=(shares != 0).sum(axis=-1),
-        unfilled_buys=np.bincount(orders.day[(orders.filled == 0) & (orders.wanted > 0)], minlength=n_days),
-        stuck_sells=np.bincount(orders.day[(orders.filled == 0) & (orders.wanted < 0)], minlength=n_days),
+        unfilled_buys=np.bincount(orders.day[blocked & (orders.wanted > 0)], minlength=n_days),
+        stuck_sells=np.bincount(orders.day[blocked & (orders.wanted < 0)], minlength=n_days),
         stale_marks=((shares != 0) & terms.stale).sum(axis=-1),
         shares=shares,
         orders=orders,
@@ -206,6 +207,8 @@ def _trade(
     held: Values, money: float, decision: Decision, terms: Terms, day: int, spent: Values, log: _Log
 ) -> tuple[float, float, float]:
     """Fill the orders of a decision, changing `held` and `spent`; money after, value traded, equity before."""
+    from mimstocr.backtest.fill import fill  # a second of imports that settings do not need
+
     n = len(held)
     out = DayOrders(np.zeros(n), np.zeros(n), np.zeros(n, dtype=np.uint8), np.zeros((n, len(spent))))
     _check_alive(money + float(held @ terms.worth[day]), terms, day)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from mimstocr.backtest.fill import REASONS, SETTLED, Values
+from mimstocr.backtest.orders import REASONS, SETTLED, Values
 from mimstocr.backtest.run import BacktestResult, Day
 from mimstocr.backtest.strategies._scores import order
 from mimstocr.data.panel import Panel, days_of, last_known

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-Values = NDArray[np.float64]
-Codes = NDArray[np.uint8]
-
-REASONS = (
-    "filled",
-    "suspended",
-    "at the upper limit",
-    "at the lower limit",
-    "no price",
-    "no traded money known",
-    "cut to the share of the volume",
-    "cut to the cash there was",
-    "no cash",
-    "less than a lot",
-    "rounded down to whole lots",
-    "worth less than its costs",
-    "settled after delisting",
+from mimstocr.backtest.orders import (
+    CUT_CASH,
+    CUT_VOLUME,
+    NO_CASH,
+    NO_GAIN,
+    NO_LOT,
+    ROUNDED,
+    DayOrders,
+    DayTerms,
+    Values,
 )
-"""What can become of an order, by code."""
-FILLED, SUSPENDED, LIMIT_UP, LIMIT_DOWN, NO_PRICE, NO_MONEY = range(6)
-CUT_VOLUME, CUT_CASH, NO_CASH, NO_LOT, ROUNDED, NO_GAIN, SETTLED = range(6, 13)
+
+F = TypeVar("F", bound=Callable[..., object])
 
 PRECISION = 1e-14
 """To which fraction of the equity the equity after costs is solved."""
@@ -45,37 +38,16 @@ MOST_IMPACT = 0.5
 """The largest impact as a fraction of the price: the square-root law says nothing of orders that move a price more."""
 
 
-class DayTerms(NamedTuple):
-    """The terms of one day; arrays are (stocks,) and as in `Terms`."""
-
-    worth: Values
-    blocked_buy: Codes
-    blocked_sell: Codes
-    step: Values
-    least: Values
-    slack: float
-    cap: Values
-    impact: Values
-    rates: Values
-    """(2, 1 + fees)."""
-    slippage: float
-    min_commission: float
-    leverage: float
+def compiled(function: F) -> F:
+    """Compile a function when it is first called; the machine code is kept on disk where there is a place for it."""
+    try:
+        machine: Any = njit(cache=True)(function)
+    except RuntimeError:  # nowhere to write: compiled anew in every process
+        machine = njit(function)
+    return cast(F, machine)
 
 
-class DayOrders(NamedTuple):
-    """The orders of one day, written by `fill`; (stocks,), 0 where there is none."""
-
-    wanted: Values
-    """Money asked for; below zero to sell."""
-    filled: Values
-    """Shares traded."""
-    reason: Codes
-    costs: Values
-    """(stocks, kinds) money paid."""
-
-
-@njit(cache=True)
+@compiled
 def fill(
     held: Values, money: float, target: Values, of_cash: bool, terms: DayTerms, out: DayOrders
 ) -> tuple[float, float, float]:
@@ -93,7 +65,7 @@ def fill(
     return money, sold + bought, equity
 
 
-@njit(cache=True)
+@compiled
 def _sell(
     held: Values,
     money: float,
@@ -133,7 +105,7 @@ def _sell(
     return money, sold
 
 
-@njit(cache=True)
+@compiled
 def _buy(
     held: Values,
     money: float,
@@ -199,7 +171,7 @@ def _buy(
     return money, bought
 
 
-@njit(cache=True)
+@compiled
 def _after_costs(held: Values, money: float, equity: float, floor: float, target: Values, terms: DayTerms) -> float:
     """The equity after costs, which depend on the orders, which depend on it; lots are left out of this."""
     after = equity
@@ -218,7 +190,7 @@ def _after_costs(held: Values, money: float, equity: float, floor: float, target
     return low
 
 
-@njit(cache=True)
+@compiled
 def _costs_at(after: float, held: Values, money: float, floor: float, target: Values, terms: DayTerms) -> float:
     """What trading towards `target` of `after` would cost."""
     spent = 0.0
@@ -240,7 +212,7 @@ def _costs_at(after: float, held: Values, money: float, floor: float, target: Va
     return spent
 
 
-@njit(cache=True)
+@compiled
 def _affordable(likes: Values, means: float, terms: DayTerms) -> float:
     """The share of the buys, at most 1, that `means` can pay with their costs."""
     asked = np.flatnonzero(likes)
@@ -266,7 +238,7 @@ def _affordable(likes: Values, means: float, terms: DayTerms) -> float:
     return part if part > PRECISION else 0.0
 
 
-@njit(cache=True)
+@compiled
 def _needs(asked: NDArray[np.int64], likes: Values, part: float, terms: DayTerms) -> tuple[float, float]:
     """Money for a share of the buys with their costs, and by how much more it grows with that share."""
     total, slope = 0.0, 0.0
@@ -285,7 +257,7 @@ def _needs(asked: NDArray[np.int64], likes: Values, part: float, terms: DayTerms
     return total, slope
 
 
-@njit(cache=True)
+@compiled
 def _amount(wanted: float, cap: float, step: float, least: float, slack: float, whole: bool) -> tuple[float, int]:
     """Shares of an order, in whole lots unless all that is held is sold; and why they are fewer than wanted."""
     shares = min(wanted, cap)
@@ -293,14 +265,14 @@ def _amount(wanted: float, cap: float, step: float, least: float, slack: float, 
     if step > 0 and not (whole and shares == wanted):
         rounded = math.floor(shares / step + slack) * step
         if rounded == 0 or rounded < least * (1 - slack):
-            return 0.0, NO_LOT
+            return 0.0, CUT_VOLUME if cap < min(wanted, least) else NO_LOT
         if why == 0 and rounded < wanted - slack * step:
             why = ROUNDED
         shares = min(rounded, cap)
     return shares, why
 
 
-@njit(cache=True)
+@compiled
 def _cost(value: float, side: int, stock: int, terms: DayTerms) -> float:
     """What an order of `value` pays in all, buying (side 0) or selling (1)."""
     commission, slipped, moved = _own_costs(value, side, stock, terms)
@@ -310,7 +282,7 @@ def _cost(value: float, side: int, stock: int, terms: DayTerms) -> float:
     return total
 
 
-@njit(cache=True)
+@compiled
 def _own_costs(value: float, side: int, stock: int, terms: DayTerms) -> tuple[float, float, float]:
     """Commission, slippage and impact of an order."""
     if value <= 0:
@@ -319,7 +291,7 @@ def _own_costs(value: float, side: int, stock: int, terms: DayTerms) -> tuple[fl
     return max(value * terms.rates[side, 0], terms.min_commission), value * terms.slippage, moved
 
 
-@njit(cache=True)
+@compiled
 def _book(value: float, side: int, stock: int, terms: DayTerms, costs: Values) -> None:
     """Write the costs of an order by kind."""
     n_rates = terms.rates.shape[1]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from mimstocr.backtest.fill import LIMIT_DOWN, LIMIT_UP, NO_MONEY, NO_PRICE, SUSPENDED, DayTerms
+from mimstocr.backtest.orders import LIMIT_DOWN, LIMIT_UP, NO_MONEY, NO_PRICE, SUSPENDED, DayTerms
 from mimstocr.components import Component, Registry, Settings, component_field
 from mimstocr.data.panel import Days, Panel, days_of, last_known, symbols_of, traded_money
 from mimstocr.errors import ConfigError, DataError
@@ -30,7 +30,7 @@ KNOWN_DAYS = 20
 OLD = -10_000
 """The row of the first close of a stock that was there on the first day."""
 GONE_DAYS = 20
-"""A stock whose prices end at least so many days before the panel does has been delisted."""
+"""A stock whose prices end counts as delisted so many days after its last one, when it is settled."""
 
 
 class Fee(Settings):
@@ -74,7 +74,8 @@ class Market(Component):
     short: bool = False
     """Whether stocks can be sold short."""
     leverage: Annotated[float, Field(ge=1)] = 1.0
-    """The largest sum of the absolute weights; above 1 money is borrowed."""
+    """The largest sum of the absolute weights of a decision; above 1 money is borrowed. Where stocks cannot be traded
+    the account may for a while hold more beside short positions."""
     borrow: Annotated[float, Field(ge=0)] = 0.0
     """Yearly fee on the value of stocks sold short."""
     financing: Annotated[float, Field(ge=0)] = 0.0
@@ -160,7 +161,7 @@ class Terms:
     stale: Mask
     """The mark is not of this day."""
     gone: Mask
-    """The day after the last price of a stock that was delisted, on which what is held of it is settled."""
+    """The day on which what is held of a stock that was delisted is settled."""
     step: Values
     """Adjusted shares in which an order grows; 0: any amount."""
     least: Values
@@ -356,12 +357,12 @@ def _age(close: Values) -> NDArray[np.int64]:
 
 
 def _gone(close: Values) -> Mask:
-    """The day after the last close of each stock whose closes end GONE_DAYS or more before the last day."""
+    """The day GONE_DAYS after the last close of each stock whose closes end so long before the last day."""
     known = np.isfinite(close)
     last = len(close) - 1 - np.argmax(known[::-1], axis=0)
     gone = np.zeros(close.shape, dtype=bool)
     ended = np.flatnonzero(known.any(axis=0) & (len(close) - 1 - last >= GONE_DAYS))
-    gone[last[ended] + 1, ended] = True
+    gone[last[ended] + GONE_DAYS, ended] = True
     return gone
 
 

@@ -1,4 +1,4 @@
-"""Metrics of a series of daily returns (methods, section 8). The risk-free rate is 0 throughout."""
+"""Metrics of a series of daily returns (docs/methods.md). The risk-free rate is 0 throughout."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mimstocr.backtest.engine import Simulation
-from mimstocr.backtest.fill import REASONS, SETTLED, Values
 from mimstocr.backtest.market import Mask
+from mimstocr.backtest.orders import REASONS, SETTLED, Values
 from mimstocr.backtest.portfolio import drawdown
 from mimstocr.backtest.run import BacktestResult
 from mimstocr.data.panel import Days, Panel, last_known, traded_money

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from mimstocr.backtest.benchmark import index_returns, universe_mean
 from mimstocr.backtest.engine import Simulation, simulate
-from mimstocr.backtest.fill import NO_LOT
 from mimstocr.backtest.market import Terms, Values, make_terms
+from mimstocr.backtest.orders import NO_LOT
 from mimstocr.backtest.portfolio import portfolio_metrics
 from mimstocr.backtest.settings import BacktestSettings
 from mimstocr.backtest.strategy import View
 from mimstocr.data.concepts import concept_names
-from mimstocr.data.panel import Days, Panel, days_of, symbols_of
+from mimstocr.data.panel import Days, Panel, days_of, symbols_of, usable
 from mimstocr.errors import ConfigError, DataError
 
 Day = date | np.datetime64
@@ -69,14 +69,16 @@ class BacktestResult:
     measured_against: str | None
     """"index" where it is complete, else "universe" (which is then not measured against itself), else None."""
     counts: dict[str, int]
-    """What a reader must know: days without a decision, decisions not filled by the end, buys not filled, sells
+    """What a reader must know: days without a decision, decisions not filled by the end, members
+    that could be traded but had no score on days with scores, scores that were infinite (and count as none), buys and
+    sells that the market did not allow,
     stuck, marks at an old price, days that the universe and the index lack, and on how many days which constraint of
     the strategy gave way."""
 
     def costs_by_kind(self) -> dict[str, float]:
         """All that the net account paid, by kind, as fractions of the capital; kinds that cost nothing are left out."""
         total = self.net.cost_kinds.sum(axis=0) / self.settings.capital
-        return {kind: float(paid) for kind, paid in zip(self.terms.kinds, total, strict=True) if paid > 0}
+        return {kind: float(paid) for kind, paid in zip(self.terms.kinds, total, strict=True) if paid != 0}
 
     def notes(self) -> list[str]:
         """What a reader must know of the terms, and whether the capital was too small for them."""
@@ -88,6 +90,8 @@ class BacktestResult:
                 f"{small:.0%} of the orders come to less than a lot: a capital of {self.settings.capital:,.0f} is too "
                 "small for this strategy"
             )
+        if not self.net.orders.filled.any():
+            told.append("no order was ever filled: the account is cash throughout")
         return told
 
     def table(self) -> pl.DataFrame:
@@ -174,7 +178,7 @@ def backtest(
         gross=gross,
         metrics=metrics,
         measured_against=measured_against,
-        counts=_counts(net, grid, settings, universe, index),
+        counts=_counts(net, grid, usable(market), settings, universe, index),
     )
 
 
@@ -259,13 +263,20 @@ def _metrics(series: dict[str, Values | None], days_per_year: int) -> tuple[dict
 
 
 def _counts(
-    account: Simulation, scores: NDArray[Any], settings: BacktestSettings, universe: Values, index: Values | None
+    account: Simulation,
+    scores: NDArray[Any],
+    rows: NDArray[np.bool_],
+    settings: BacktestSettings,
+    universe: Values,
+    index: Values | None,
 ) -> dict[str, int]:
     scored = np.isfinite(scores).any(axis=-1)
     delay = settings.delay or 0
     return {
         "days_without_decision": int((~scored).sum()),
         "decisions_not_filled": int(scored[max(len(scored) - delay, 0) :].sum()),
+        "members_without_score": int((rows & ~np.isfinite(scores))[scored].sum()),
+        "infinite_scores": int(np.isinf(scores).sum()),
         "unfilled_buys": int(account.unfilled_buys.sum()),
         "stuck_sells": int(account.stuck_sells.sum()),
         "stale_marks": int(account.stale_marks.sum()),

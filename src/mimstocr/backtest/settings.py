@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -28,6 +28,15 @@ class BacktestSettings(Settings):
     capital: Annotated[float, Field(gt=0)] = 1_000_000.0
     """Money at the start, in the currency of the source."""
 
+    @model_validator(mode="after")
+    def _after_the_score(self) -> Self:
+        if self.delay == 0 and self.market.price != "close":
+            raise ValueError(
+                f"delay 0 at the {self.market.price}: the score of a day is known at its close, after that price; set "
+                "delay to 1 or more, or market.price to close"
+            )
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _before_markets(cls, raw: Any) -> Any:
@@ -35,4 +44,6 @@ class BacktestSettings(Settings):
         if isinstance(raw, Mapping) and "cost" in raw and "market" not in raw:
             rest = {key: value for key, value in raw.items() if key != "cost"}
             return {**rest, "market": {"kind": "flat", "commission": raw["cost"]}}
+        if isinstance(raw, Mapping) and "cost" in raw:
+            raise ValueError("'cost' has become a setting of the market: say market.commission")
         return raw

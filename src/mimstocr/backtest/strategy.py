@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,9 @@ class View:
 
 class Strategy(Component):
     """Which shares of the money should be in which stocks."""
+
+    light: ClassVar[bool] = True
+    """Whether deciding costs little beside the engine; the report follows light strategies with other capitals too."""
 
     @abstractmethod
     def plan(self, scores: NDArray[Any], view: View) -> Plan:

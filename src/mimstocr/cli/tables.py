@@ -60,7 +60,7 @@ def print_summary(console: Console, result: RunResult) -> None:
             "trade it. tasks.<return task>.delay=1 is the tradable label.",
             soft_wrap=True,
         )
-    for note in result.folder.read_json("data.json")["inspection"]["notes"]:
+    for note in [*metrics["backtest"].get("notes", []), *result.folder.read_json("data.json")["inspection"]["notes"]]:
         console.print(f"note: {note}", highlight=False, soft_wrap=True)
     console.print(f"report: {result.folder.path / 'report.html'}", soft_wrap=True)
     console.print(f"list:   mimstocr recommend {result.folder.path} --top 10", soft_wrap=True)

@@ -197,6 +197,11 @@ def _fills(inputs: ReportInputs) -> Iterator[Caution]:
         yield Caution("note", "What the market did not allow.", f"In the backtest, {'; '.join(told)}.")
 
 
+def _terms(inputs: ReportInputs) -> Iterator[Caution]:
+    for note in dig(inputs.metrics, "backtest", "notes") or []:
+        yield Caution("note", "Backtest.", text(note))
+
+
 def _data_notes(inputs: ReportInputs) -> Iterator[Caution]:
     for note in inputs.inspection.get("notes") or []:
         yield Caution("note", "Data.", text(note))
@@ -239,6 +244,7 @@ RULES = (
     _incomplete_series,
     _no_index,
     _fills,
+    _terms,
     _unlearned,
     _data_notes,
 )

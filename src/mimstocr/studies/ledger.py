@@ -106,10 +106,10 @@ def _key(row: Row) -> tuple[str | int, ...]:
 
 
 def _contrary(one: Row, other: Row) -> str:
-    """A figure in which two rows of one run differ, in words; empty when none does. Seconds are the machine's."""
+    """A figure that both rows of a run have and differ in, in words; empty when none does. Seconds do not count."""
     here, there = _written(one), _written(other)
-    name = next((name for name in {**here, **there} if name != "seconds" and here.get(name) != there.get(name)), None)
-    return "" if name is None else f"{name}: {here.get(name, 'none')} and {there.get(name, 'none')}"
+    name = next((name for name in here if name != "seconds" and name in there and here[name] != there[name]), None)
+    return "" if name is None else f"{name}: {here[name]} and {there[name]}"
 
 
 def _written(row: Row) -> dict[str, str]:

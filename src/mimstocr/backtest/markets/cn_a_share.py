@@ -31,7 +31,8 @@ class CnAShare(Market):
       Beijing (BJ), 5 % for special treatment (`st`) on the main boards. The limit is rounded to 0.01 of the real price,
       close / factor; without a factor in the source it is taken 0.3 % nearer. A stock without a close before has none
       that day; nor has one on its first five days on STAR, on ChiNext from 2020-08-24, on the main boards from
-      2023-04-10, as far as the data shows the listing.
+      2023-04-10, as far as the data shows the listing. Before those days a new stock was at its limit from the opening
+      of its first day, and is not bought on it. A symbol without digits counts as one of the main boards.
     - Lots: 100 shares; on STAR 200 or any more, in Beijing 100 or any more. What is held can always be sold whole, so
       odd lots can go.
     - Stamp duty: 0.4 % on both sides from 1998-06-12, 0.2 % from 2001-11-16, 0.1 % from 2005-01-24, 0.3 % from
@@ -63,6 +64,8 @@ class CnAShare(Market):
     """The largest share of a stock's volume of the day that one order may be; none: no limit."""
     lot: Annotated[float, Field(gt=0)] | None = 100.0
     """Real shares in a lot; none: shares are fractional."""
+    slippage: Fraction = 0.0005
+    """Fraction of the price by which every order is filled worse; 0.05 % is half the spread of a stock of 20 yuan."""
     price_limits: bool = True
     """Whether the daily price limits bind."""
     st: Path | None = None
@@ -83,14 +86,15 @@ class CnAShare(Market):
         free[np.ix_(reformed, boards == "chinext")] = True
         free[np.ix_(prices.days >= np.datetime64(MAIN_REFORM), boards == "main")] = True
         share[free & (prices.age < 5)] = np.inf
+        scarce = ~free & (prices.age == 0) & np.isin(boards, ("main", "chinext"))
         with np.errstate(invalid="ignore"):
             if prices.factor is None:
                 move = prices.fill / prices.before - 1.0
-                return move >= share - NO_TICKS, move <= -share + NO_TICKS
+                return (move >= share - NO_TICKS) | scarce, move <= -share + NO_TICKS
             # the exchange's reference on a day of splits is the close before in shares of that day
             real, reference = prices.fill / prices.factor, _to_tick(prices.before / prices.factor)
             upper, lower = _to_tick(reference * (1 + share)), _to_tick(reference * (1 - share))
-            return real >= upper - 0.005, real <= lower + 0.005
+            return (real >= upper - 0.005) | scarce, real <= lower + 0.005
 
     def _special(self, share: Values, prices: Prices, main: Mask) -> None:
         """Put 5 % where a stock of the main boards has special treatment."""
@@ -138,7 +142,7 @@ def _form(symbol: str) -> str:
 def _board(symbol: str) -> str:
     """star, chinext, beijing or main, by a symbol such as SZ300750, 300750.SZ or bj920002."""
     digits = "".join(c for c in symbol if c.isdigit())
-    if "BJ" in symbol.upper():
+    if "BJ" in symbol.upper() or (digits == symbol and digits.startswith(("4", "8", "92"))):
         return "beijing"
     if digits.startswith(("688", "689")):
         return "star"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimstocr.backtest.fill import Values
+from mimstocr.backtest.orders import Values
 from mimstocr.backtest.strategy import Plan, Strategy, View, day_name, following
 from mimstocr.data.panel import Days
 from mimstocr.errors import DataError

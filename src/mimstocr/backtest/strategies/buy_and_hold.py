@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import PositiveInt
 
-from mimstocr.backtest.fill import Values
+from mimstocr.backtest.orders import Values
 from mimstocr.backtest.strategies._scores import ByScores, highest
 from mimstocr.backtest.strategy import STRATEGIES, View
 

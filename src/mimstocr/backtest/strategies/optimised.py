@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, model_validator
 
 from mimstocr.backtest.covariance import shrunk_covariance
-from mimstocr.backtest.fill import Values
 from mimstocr.backtest.optimum import Groups, Problem, load_solver, optimum
+from mimstocr.backtest.orders import Values
 from mimstocr.backtest.strategies._scores import at_least, enough, order
 from mimstocr.backtest.strategy import STRATEGIES, Decision, Moment, Strategy, View, day_name
 from mimstocr.errors import ConfigError, DataError
@@ -53,6 +53,8 @@ class Optimised(Strategy):
     back to its cap, the turnover is as small as the others allow. Where the least risky portfolio is above
     `risk_target`, as much is invested as is not, and the rest is cash. All else is always kept.
     """
+
+    light: ClassVar[bool] = False
 
     k: PositiveInt | None = None
     """Only the k highest scores and what is held can get a weight, ties by column; none: all that are scored."""

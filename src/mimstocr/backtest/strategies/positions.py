@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from mimstocr.backtest.fill import Values
+from mimstocr.backtest.orders import Values
 from mimstocr.backtest.strategies._scores import ByScores
 from mimstocr.backtest.strategy import STRATEGIES, View
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from mimstocr.backtest.fill import Values
+from mimstocr.backtest.orders import Values
 from mimstocr.backtest.strategies._scores import ByScores, at_least, order
 from mimstocr.backtest.strategy import STRATEGIES, View
 

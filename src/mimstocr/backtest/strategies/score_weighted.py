@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from mimstocr.backtest.fill import Values
+from mimstocr.backtest.orders import Values
 from mimstocr.backtest.strategies._scores import ByScores, enough, order
 from mimstocr.backtest.strategy import STRATEGIES, View
 from mimstocr.ranks import average_ranks

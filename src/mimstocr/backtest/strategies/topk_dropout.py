@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
-from mimstocr.backtest.fill import Values
+from mimstocr.backtest.orders import Values
 from mimstocr.backtest.strategies._scores import enough, order
 from mimstocr.backtest.strategy import STRATEGIES, Decision, Moment, Plan, Strategy, View
 

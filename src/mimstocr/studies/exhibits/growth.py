@@ -81,7 +81,8 @@ class Growth(style.Lined):
     """Cumulative return of each cell's strategy over the test days, beside the index and the universe's mean."""
 
     cost: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Fraction of the traded value paid on every buy and every sell; none: what the runs are set to. The paper
+    """Fraction of the traded value paid on every buy and every sell, in place of all costs of the runs' market, whose
+    rules stay; none: what the runs are set to. The paper
     does not say what the accounts of its figure pay."""
     delay: Annotated[int, Field(ge=0)] | None = None
     """Trading days from a score to its fill; none: that of the return label. 0 fills at the close that the score
@@ -145,7 +146,8 @@ class Growth(style.Lined):
     @property
     def _overrides(self) -> list[str]:
         """The settings of the backtest that differ from the runs'."""
-        market = [] if self.cost is None else [f"market={{kind: flat, commission: {self.cost}}}"]
+        own = ("min_commission=0", "fees={}", "slippage=0", "impact=0")
+        market = [] if self.cost is None else [f"market.{cost}" for cost in (f"commission={self.cost}", *own)]
         return market + ([] if self.delay is None else [f"delay={self.delay}"])
 
     @property
