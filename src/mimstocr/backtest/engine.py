@@ -177,8 +177,8 @@ class _Log:
 
 
 def _moment(day: int, held: Values, money: float, terms: Terms) -> Moment:
-    worth = held * terms.mark[day]
-    return Moment(day, held.copy(), worth / (money + worth.sum()))
+    mark = terms.mark[day]
+    return Moment(day, held.copy(), held * mark / (money + float(held @ mark)))
 
 
 def _interest(held: Values, mark: Values, money: float, terms: Terms) -> float:
@@ -237,18 +237,20 @@ def _check_alive(equity: float, terms: Terms, day: int) -> None:
 
 
 def _check_decision(decision: Decision, terms: Terms, day: int) -> None:
+    from mimstocr.backtest.fill import extent
+
     weights = decision.weights
     if np.shape(weights) != terms.mark[day].shape:
         raise DataError(
             f"expected a weight for each of {terms.mark.shape[1]} stocks, got shape {np.shape(weights)} on "
             f"{day_name(terms.days, day)}"
         )
-    gross = float(np.nansum(np.abs(weights)))
-    if np.isinf(weights).any():
+    gross, lowest = extent(np.ascontiguousarray(weights, dtype=np.float64))
+    if math.isinf(gross):
         what, cure = "an infinite weight", "a weight is a fraction of the equity, NaN to keep what is held"
-    elif decision.of_cash and np.nanmin(weights, initial=0.0) < 0:
+    elif decision.of_cash and lowest < 0:
         what, cure = "a weight below zero of the cash", "sell short by weights of the equity"
-    elif not terms.short and np.nanmin(weights, initial=0.0) < 0:
+    elif not terms.short and lowest < 0:
         what, cure = "a weight below zero", "this market sells nothing short; choose one with short: true"
     elif gross > (1.0 if decision.of_cash else terms.leverage) + 1e-9:
         what, cure = (

@@ -48,6 +48,17 @@ def compiled(function: F) -> F:
 
 
 @compiled
+def extent(weights: Values) -> tuple[float, float]:
+    """The sum of the sizes of weights and the lowest of them, at most 0; NaN are left out."""
+    gross, lowest = 0.0, 0.0
+    for weight in weights:
+        if not math.isnan(weight):
+            gross += abs(weight)
+            lowest = min(lowest, weight)
+    return gross, lowest
+
+
+@compiled
 def fill(
     held: Values, money: float, target: Values, of_cash: bool, terms: DayTerms, out: DayOrders
 ) -> tuple[float, float, float]:
