@@ -771,7 +771,11 @@ def test_other_warnings_appear_when_they_should(inputs: ReportInputs) -> None:
     )
     assert "The index has no return on 4 days of the backtest." in heads(replace(inputs, backtest=holed))
     stuck = changed(inputs, "metrics/backtest/counts", {"stuck_sells": 12, "stale_marks": 0})
-    assert next(c.body for c in cautions(stuck) if "did not allow" in c.head) == "In the backtest, stuck sells: 12."
+    assert next(c.body for c in cautions(stuck) if "Counted in" in c.head) == "In the backtest, stuck sells: 12."
+    noted = replace(
+        inputs, metrics={**inputs.metrics, "backtest": {**inputs.metrics["backtest"], "notes": ["limits are unknown"]}}
+    )
+    assert next(c.body for c in cautions(noted) if c.head == "Backtest.") == "limits are unknown"
 
 
 def test_warnings_come_before_notes(inputs: ReportInputs) -> None:

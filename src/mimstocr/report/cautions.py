@@ -194,7 +194,7 @@ def _fills(inputs: ReportInputs) -> Iterator[Caution]:
     counts = dig(inputs.metrics, "backtest", "counts") or {}
     told = [f"{key.replace('_', ' ')}: {count(value)}" for key, value in counts.items() if known(value)]
     if told:
-        yield Caution("note", "What the market did not allow.", f"In the backtest, {'; '.join(told)}.")
+        yield Caution("note", "Counted in the backtest.", f"In the backtest, {'; '.join(told)}.")
 
 
 def _terms(inputs: ReportInputs) -> Iterator[Caution]:
