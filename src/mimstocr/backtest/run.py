@@ -33,8 +33,8 @@ class BacktestResult:
     """What the account earned, beside the universe and the index.
 
     All (days,) arrays are over `days`, the days compared: from the day after the first fill to the last. The
-    entry itself moves no price but costs money: its cost and turnover are counted on the first day compared,
-    so that the net returns compound to the account's final value over its capital.
+    entry costs money, and filled before the close it earns the rest of its day: what it cost, earned and turned over is
+    counted on the first day compared, so that the net returns compound to the account's final value over its capital.
     """
 
     days: Days
@@ -69,11 +69,10 @@ class BacktestResult:
     measured_against: str | None
     """"index" where it is complete, else "universe" (which is then not measured against itself), else None."""
     counts: dict[str, int]
-    """What a reader must know: days without a decision, decisions not filled by the end, members
-    that could be traded but had no score on days with scores, scores that were infinite (and count as none), buys and
-    sells that the market did not allow,
-    stuck, marks at an old price, days that the universe and the index lack, and on how many days which constraint of
-    the strategy gave way."""
+    """What a reader must know: days without a decision, decisions not filled by the end, members that could be traded
+    but had no score on days with scores, scores that were infinite (and count as none), buys and sells that the market
+    did not allow, marks at an old price, days that the universe and the index lack, and on how many days which
+    constraint of the strategy gave way."""
 
     def costs_by_kind(self) -> dict[str, float]:
         """All that the net account paid, by kind, as fractions of the capital; kinds that cost nothing are left out."""
