@@ -21,7 +21,7 @@ from mimstocr.data import load_panel
 from mimstocr.data.facts import gather_facts
 from mimstocr.data.inspect import inspect_panel
 from mimstocr.data.panel import Panel, days_of, fingerprint, symbols_of, usable
-from mimstocr.errors import DataError, RunError
+from mimstocr.errors import ConfigError, DataError, RunError
 from mimstocr.evaluation import daily_metrics, quantile_returns, summarise
 from mimstocr.evidence import backtest_metrics, evidence_of, run_metrics, split_of
 from mimstocr.features import Fitted
@@ -232,8 +232,15 @@ def make_setting(prepared: Prepared) -> Setting:
 
 
 def fresh_model(prepared: Prepared, seed: int) -> Model:
-    """The untrained model of a seed."""
-    return _fresh(prepared.config, prepared.fitted, prepared.concepts, seed)
+    """The untrained model of a seed. Raises ConfigError when the balancer has nothing to balance in it."""
+    config = prepared.config
+    model = _fresh(config, prepared.fitted, prepared.concepts, seed)
+    if config.balancer.reads == "gradients" and not model.shared_parameters():
+        raise ConfigError(
+            f"balancer {config.balancer.kind} reads the gradients of shared parameters, but sharing "
+            f"{config.sharing.kind} has none; choose a balancer that reads losses, such as ew, or another sharing"
+        )
+    return model
 
 
 def _fresh(config: Config, fitted: Fitted, concepts: Sequence[str], seed: int) -> Model:

@@ -1,5 +1,5 @@
 """How tasks share a backbone."""
 
-from mimstocr.sharing.base import SHARINGS, AnySharing, Sharing
+from mimstocr.sharing.base import SHARINGS, AnySharing, Mixing, Sharing, SharingModule
 
-__all__ = ["SHARINGS", "AnySharing", "Sharing"]
+__all__ = ["SHARINGS", "AnySharing", "Mixing", "Sharing", "SharingModule"]

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from mimstocr.backbones import Backbone, Facts, Inputs
-from mimstocr.sharing.base import SHARINGS, Sharing
+from mimstocr.sharing.base import SHARINGS, Sharing, SharingModule
 
 
-class HardModule(nn.Module):
+class HardModule(SharingModule):
     """One backbone under all tasks."""
 
     def __init__(self, backbone: nn.Module, n_tasks: int) -> None:
@@ -27,6 +27,6 @@ class HardModule(nn.Module):
 class Hard(Sharing):
     """One backbone shared by all tasks, linear heads on top (Caruana 1997; MiM-StocR)."""
 
-    def build(self, backbone: Backbone, tasks: Sequence[str], inputs: Inputs) -> nn.Module:
+    def build(self, backbone: Backbone, tasks: Sequence[str], inputs: Inputs) -> SharingModule:
         """A fresh shared backbone."""
         return HardModule(backbone.build(inputs), len(tasks))

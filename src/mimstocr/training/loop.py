@@ -116,7 +116,7 @@ class Trainer:
             lr=setting.training.learning_rate,
             weight_decay=setting.training.weight_decay,
         )
-        sizes = [parameter.numel() for parameter in self.model.shared.parameters()]
+        sizes = [parameter.numel() for parameter in self.model.shared_parameters()]
         self.balance: State = setting.balancer.init(len(setting.tasks), sizes, setting.device)
         self.at = Position()
         self._sign = _direction(setting.training.monitor, setting.tasks)

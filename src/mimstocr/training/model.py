@@ -24,6 +24,19 @@ class Model(nn.Module):
         self.shared = sharing.build(backbone, list(tasks), inputs)
         self.heads = nn.ModuleDict({name: nn.Linear(backbone.width, task.width) for name, task in tasks.items()})
 
+    def own_parameters(self) -> list[list[nn.Parameter]]:
+        """What follows each task's own loss, one list a task: its head, and what is private to it in the sharing."""
+        return [[*inner, *head.parameters()] for inner, head in zip(self._private(), self.heads.values(), strict=True)]
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """All the rest, which the losses of several tasks reach; with one task, all but its head."""
+        own = {id(parameter) for inner in self._private() for parameter in inner}
+        return [parameter for parameter in self.shared.parameters() if id(parameter) not in own]
+
+    def _private(self) -> list[list[nn.Parameter]]:
+        nothing: list[list[nn.Parameter]] = [[] for _ in self.heads]
+        return (self.shared.private() or nothing) if len(self.heads) > 1 else nothing
+
     def forward(self, x: Tensor, valid: Tensor, facts: Facts) -> dict[str, Tensor]:
         """The outputs of all tasks."""
         return {

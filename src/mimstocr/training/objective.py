@@ -51,11 +51,19 @@ def backward(model: Model, losses: Tensor, balancer: Balancer, state: State) -> 
     if balancer.reads == "losses":
         weights, state = balancer.weights(entered.detach(), state)
         torch.autograd.backward((weights * entered).sum())
-        return state
-    shared = list(model.shared.parameters())
+    else:
+        state = _by_gradients(model, entered, losses, balancer, state)
+    penalty = model.shared.penalty()
+    if penalty is not None:
+        torch.autograd.backward(penalty)
+    return state
+
+
+def _by_gradients(model: Model, entered: Tensor, losses: Tensor, balancer: Balancer, state: State) -> State:
+    """Gradients of the shared parameters by the balancer's update, of each task's own by its transformed loss."""
+    shared = model.shared_parameters()
     rows = []
-    for k, head in enumerate(model.heads.values()):
-        own = list(head.parameters())
+    for k, own in enumerate(model.own_parameters()):
         last = k == len(model.heads) - 1
         grads = torch.autograd.grad(entered[k], shared + own, retain_graph=not last, materialize_grads=True)
         rows.append(torch.cat([grad.reshape(-1) for grad in grads[: len(shared)]]))
