@@ -11,8 +11,18 @@ import polars as pl
 from mimstocr.backtest import BacktestResult
 from mimstocr.config import Config
 from mimstocr.errors import RunError
-from mimstocr.evaluation import classification_metrics, daily_metrics, summarise
-from mimstocr.predictions import averaged, matrix_of
+from mimstocr.evaluation import (
+    classification_metrics,
+    daily_metrics,
+    event_metrics,
+    level_metrics,
+    regression_metrics,
+    reliability_table,
+    summarise,
+    volatility_metrics,
+)
+from mimstocr.predictions import averaged, matrices_of
+from mimstocr.tasks import Task
 
 
 def run_metrics(
@@ -34,6 +44,7 @@ def run_metrics(
     return {
         "seeds": seeds,
         **{key: {split: by_split[split][key] for split in by_split} for key in ("mean", "std", "ensemble")},
+        **by_class(predictions, config),
         "backtest": backtest_metrics(result),
     }
 
@@ -66,6 +77,20 @@ def evidence_of(predictions: pl.DataFrame, config: Config, split: str) -> dict[s
     }
 
 
+def by_class(predictions: pl.DataFrame, config: Config) -> dict[str, Any]:
+    """`by_class`, of the averaged scores: asset class to split to the figures of the ranking within that class alone.
+
+    Nothing where there is one class.
+    """
+    if "asset_class" not in predictions.columns:
+        return {}
+    found: dict[str, dict[str, Any]] = {}
+    for name in predictions["asset_class"].unique(maintain_order=True):
+        mine = predictions.filter(pl.col("asset_class") == name)
+        found[name] = {split: _ranking(averaged(split_of(mine, split)), config) for split in ("valid", "test")}
+    return {"by_class": found}
+
+
 def split_of(predictions: pl.DataFrame, split: str) -> pl.DataFrame:
     """The rows of the valid or test split. Raises RunError on another name."""
     if split not in ("valid", "test"):
@@ -75,22 +100,51 @@ def split_of(predictions: pl.DataFrame, split: str) -> pl.DataFrame:
 
 def judge(table: pl.DataFrame, config: Config) -> dict[str, Any]:
     """The ranking by score against raw returns, and each learned task against its own label."""
+    tasks = {name: judge_task(table, name, task) for name, task in config.learned().items()}
+    return {"ranking": _ranking(table, config), "tasks": tasks}
+
+
+def _ranking(table: pl.DataFrame, config: Config) -> dict[str, float]:
+    """The ranking by score against raw returns, over the stocks of each day."""
     settings = config.evaluation
-    _, _, scores = matrix_of(table, "score")
-    _, _, returns = matrix_of(table, f"label.{config.priced()[0]}")
-    daily = daily_metrics(scores, returns, precision_at=settings.precision_at, ndcg_at=settings.ndcg_at)
-    tasks: dict[str, Any] = {}
-    for name, task in config.learned().items():
-        known = table.filter(pl.col(f"label.{name}").is_not_null())
-        if not task.levels:
-            _, _, outputs = matrix_of(known, name)
-            _, _, label = matrix_of(known, f"label.{name}")
-            own = summarise(daily_metrics(outputs, label, precision_at=(), ndcg_at=()))
-            tasks[name] = {key: own[key] for key in ("ic", "rank_ic")}
-            continue
+    returns = f"label.{config.priced()[0]}"
+    _, _, found = matrices_of(table, ["score", returns])
+    daily = daily_metrics(found["score"], found[returns], precision_at=settings.precision_at, ndcg_at=settings.ndcg_at)
+    return summarise(daily)
+
+
+def judge_task(table: pl.DataFrame, name: str, task: Task) -> dict[str, Any]:
+    """One task against its own label, by the metrics of its kind; plain values.
+
+    Real values: ic and rank_ic, and where outputs have the unit of the label those of `regression_metrics`. Scales: ic
+    and rank_ic, and those of `volatility_metrics` beside the task's reference. Events: those of `event_metrics`, and
+    the reliability table. Levels: those of `classification_metrics` and of `level_metrics`.
+    """
+    label = f"label.{name}"
+    known = table.filter(pl.col(label).is_not_null())
+    if task.target == "level":
+        true = known[label].to_numpy().astype(np.int64)
         odds = known.select([f"{name}.{level}" for level in task.levels]).to_numpy()
-        found = classification_metrics(
-            known[f"label.{name}"].to_numpy().astype(np.int64), odds.argmax(axis=1), task.width
-        )
-        tasks[name] = {**found, "confusion": found["confusion"].tolist()}
-    return {"ranking": summarise(daily), "tasks": tasks}
+        named = classification_metrics(true, odds.argmax(axis=1), task.width)
+        return _plain({**named, **level_metrics(odds, true)})
+    reference = f"reference.{name}"
+    columns = [name, label, *([reference] if reference in table.columns else [])]
+    _, _, found = matrices_of(known, columns)
+    if task.target == "event":
+        table_of = reliability_table(found[name], found[label])
+        return _plain({**event_metrics(found[name], found[label]), "reliability": table_of._asdict()})
+    ranking = summarise(daily_metrics(found[name], found[label], precision_at=(), ndcg_at=()))
+    own: dict[str, Any] = {key: ranking[key] for key in ("ic", "rank_ic")}
+    if task.target == "scale":
+        own |= volatility_metrics(found[name], found[label], found.get(reference))
+    elif task.in_units:
+        own |= regression_metrics(found[name], found[label])
+    return _plain(own)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Arrays as lists, as JSON holds them."""
+    return {
+        key: _plain(value) if isinstance(value, Mapping) else value.tolist() if isinstance(value, np.ndarray) else value
+        for key, value in values.items()
+    }

@@ -19,6 +19,7 @@ from mimstocr.evaluation.significance import (
     mann_whitney,
     paired,
     probabilistic_sharpe,
+    sharpe_difference,
     sharpe_estimate,
 )
 
@@ -412,7 +413,166 @@ def test_two_valued_returns_have_a_limit():
     assert probabilistic_sharpe(below) == 1
 
 
+def two_accounts(seed=0, days=60, rho=0.5):
+    """Returns of two accounts that move together."""
+    first, second = np.random.default_rng(seed).normal(size=(2, days))
+    return 0.001 + 0.01 * first, 0.0004 + 0.02 * (rho * first + math.sqrt(1 - rho**2) * second)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.6, -0.9])
+def test_sharpe_difference_of_normal_returns_is_that_of_jobson_korkie_and_memmel(rho):
+    """Nodes of a Gauss-Hermite rule have the moments of a normal, up to the fifth."""
+    nodes = math.sqrt(3) * np.array([-1.0, 0, 0, 0, 0, 1])
+    f, g = (grid.ravel() for grid in np.meshgrid(nodes, nodes))
+    ours, theirs = 0.3 + 2.0 * f, -0.1 + 0.5 * (rho * f + math.sqrt(1 - rho**2) * g)
+    a, b, n = 0.3 / 2.0, -0.1 / 0.5, 36
+    variance = 2 - 2 * rho + (a**2 + b**2 - 2 * a * b * rho**2) / 2
+    found = sharpe_difference(ours, theirs, days_per_year=252, lags=0)
+    assert found.sharpe == pytest.approx(a * math.sqrt(35 / 36), rel=1e-12)  # ddof 1
+    assert found.difference == pytest.approx((a - b) * math.sqrt(35 / 36), rel=1e-12)
+    assert found.hac.se == pytest.approx(math.sqrt(variance / (n - 1)), rel=1e-12)
+    assert found.hac.t == pytest.approx(found.difference / found.hac.se, rel=1e-12)
+    assert found.hac.p == pytest.approx(slow_student(found.hac.t, 35), rel=1e-9)
+    assert found.annual == pytest.approx(found.difference * math.sqrt(252), rel=1e-14)
+
+
+@pytest.mark.parametrize("lags", [0, 1, 7])
+def test_sharpe_difference_equals_the_delta_method_of_its_paper(lags):
+    """The gradient by both means and both second moments, and their 4 x 4 long-run covariance, by loops."""
+    ours, theirs = two_accounts(1)
+    n = len(ours)
+    y = np.array([ours, theirs, ours**2, theirs**2]).T
+    a, b, c, d = y.mean(axis=0)
+    gradient = np.array(
+        [c / (c - a * a) ** 1.5, -d / (d - b * b) ** 1.5, -a / 2 / (c - a * a) ** 1.5, b / 2 / (d - b * b) ** 1.5]
+    )
+    e = y - y.mean(axis=0)
+    psi = np.zeros((4, 4))
+    for t in range(n):
+        for u in range(n):
+            if abs(t - u) <= lags:
+                psi += (1 - abs(t - u) / (lags + 1)) * np.outer(e[t], e[u]) / n
+    found = sharpe_difference(ours, theirs, days_per_year=252, lags=lags)
+    assert found.hac.se == pytest.approx(math.sqrt(gradient @ psi @ gradient / (n - 1)), rel=1e-9)
+
+
+def every_sharpe_difference(ours, theirs, block):
+    """Of all resamples, less that of the series, and their probability; NaN where one day alone was drawn."""
+    n = len(ours)
+
+    def difference(days):
+        ratios = [x[days].mean() / x[days].std(ddof=1) for x in (ours, theirs)]
+        return ratios[0] - ratios[1]
+
+    found = []
+    for days in itertools.product(range(n), repeat=n):
+        chance = 1 / n
+        for before, day in itertools.pairwise(days):
+            chance *= 1 / block / n + (1 - 1 / block) * (day == (before + 1) % n)
+        gone = len(set(days)) == 1
+        found.append((NAN if gone else difference(list(days)) - difference(list(range(n))), chance))
+    return difference(list(range(n))), *np.array(found).T
+
+
+@pytest.mark.parametrize(("days", "block"), [(5, 2.0), (4, 1.0)])
+def test_the_bootstrap_of_sharpe_ratios_equals_all_resamples(days, block):
+    ours, theirs = two_accounts(4, days=days, rho=-0.5)
+    difference, d, chance = every_sharpe_difference(ours, theirs, block)
+    gone = np.isnan(d)
+    above = chance[gone | (d >= difference)].sum()
+    below = chance[gone | (d <= difference)].sum()
+    found = sharpe_difference(ours, theirs, days_per_year=252, block=block, draws=40_000, alpha=0.2).bootstrap
+    assert 0.02 < min(above, below) < 0.4
+    assert found.p == pytest.approx(2 * min(above, below), abs=0.01)
+    assert found.mean == pytest.approx(difference, rel=1e-12)
+    # a tenth of the draws lies beyond either end, those without a ratio among them
+    for end, beyond in ((difference - found.low, d), (found.high - difference, -d)):
+        assert chance[gone | (beyond >= end - 1e-9)].sum() > 0.095
+        assert chance[gone | (beyond > end + 1e-9)].sum() < 0.105
+    assert (found.low > 0 or found.high < 0) == (found.p <= 0.2)
+
+
+def test_accounts_that_seldom_move_have_no_interval():
+    """Of three days one alone is drawn in a ninth of the draws: more than the interval leaves out."""
+    ours, theirs = np.array([0.01, 0.02, -0.01]), np.array([0.01, -0.01, 0.02])
+    found = sharpe_difference(ours, theirs, days_per_year=252, block=1.0, draws=2000).bootstrap
+    assert (found.low, found.high) == (-INF, INF)
+    assert found.p > 2 / 9
+
+
+def test_sharpe_differences_are_of_the_right_size_under_dependence():
+    """Of accounts of one true Sharpe ratio, persistent and together; a test without lags rejects too often."""
+    rejected = np.zeros(3)
+    for seed in range(200):
+        x = 0.05 + autoregressive(seed, 0.4, 400, series=3)
+        ours, theirs = x[0] + x[1], 3 * (x[0] + x[2])
+        found = sharpe_difference(ours, theirs, days_per_year=252, draws=199)
+        naive = sharpe_difference(ours, theirs, days_per_year=252, lags=0, draws=39)
+        rejected += np.array([found.hac.p, found.bootstrap.p, naive.hac.p]) <= 0.05
+    hac, bootstrap, naive = rejected / 200
+    assert 0.01 <= hac <= 0.11
+    assert 0.01 <= bootstrap <= 0.13
+    assert naive > hac + 0.05
+
+
+def test_a_better_account_is_told():
+    ours, theirs = two_accounts(2, days=500, rho=0.9)
+    found = sharpe_difference(ours + 0.001, theirs, days_per_year=252)
+    assert found.hac.p < 0.01
+    assert found.bootstrap.p < 0.01
+    assert 0 < found.annual_interval[0] < found.annual < found.annual_interval[1]
+    turned = sharpe_difference(theirs, ours + 0.001, days_per_year=252)
+    assert turned.difference == pytest.approx(-found.difference, rel=1e-12)
+    assert turned.hac.p == pytest.approx(found.hac.p)
+    assert turned.bootstrap.p == found.bootstrap.p
+    assert turned.bootstrap.high == pytest.approx(-found.bootstrap.low)
+
+
+def test_leverage_changes_nothing():
+    ours, theirs = two_accounts(3)
+    plain = sharpe_difference(ours, theirs, days_per_year=252)
+    scaled = sharpe_difference(3 * ours, 1e-9 * theirs, days_per_year=252)
+    assert scaled.hac.t == pytest.approx(plain.hac.t, rel=1e-9)
+    assert scaled.bootstrap.low == pytest.approx(plain.bootstrap.low, rel=1e-9)
+    for same in (ours, 3 * ours, 1e-9 * ours, ours - ours.mean()):
+        found = sharpe_difference(same, same / 7, days_per_year=252)
+        assert (found.difference, found.hac.t, found.hac.p, found.bootstrap.p) == (0, 0, 1, 1)
+
+
+def test_accounts_of_several_seeds_have_the_mean_of_their_ratios():
+    ours, theirs = (np.stack([two_accounts(seed)[side] for seed in (0, 1, 2)]) for side in (0, 1))
+    found = sharpe_difference(ours, theirs[:2], days_per_year=252)
+    ratios = [[row.mean() / row.std(ddof=1) for row in side] for side in (ours, theirs[:2])]
+    assert found.sharpe == pytest.approx(np.mean(ratios[0]), rel=1e-12)
+    assert found.difference == pytest.approx(np.mean(ratios[0]) - np.mean(ratios[1]), rel=1e-12)
+    one = sharpe_difference(ours[0], theirs[0], days_per_year=252, lags=3, block=4)
+    twice = sharpe_difference(ours[[0, 0]], theirs[0], days_per_year=252, lags=3, block=4)
+    assert twice.hac.t == pytest.approx(one.hac.t, rel=1e-12)
+    assert twice.bootstrap.low == pytest.approx(one.bootstrap.low, rel=1e-9)
+    single = [sharpe_difference(a, b, days_per_year=252, lags=3).hac.se for a, b in zip(ours, theirs, strict=True)]
+    # seeds that are independent: the error of the mean is that of one over the root of their number
+    three = sharpe_difference(ours, theirs, days_per_year=252, lags=0).hac.se
+    assert three < 0.8 * min(single)
+
+
+def test_days_that_one_account_lacks_are_left_out():
+    ours, theirs = two_accounts(5)
+    holes = ours.copy()
+    holes[[3, 40]], gaps = NAN, theirs.copy()
+    gaps[[40, 50]] = INF
+    kept = np.delete(np.arange(60), [3, 40, 50])
+    found = sharpe_difference(np.stack([holes, ours]), gaps, days_per_year=252)
+    whole = sharpe_difference(np.stack([ours, ours])[:, kept], theirs[kept], days_per_year=252)
+    assert (found.hac.left_out, found.bootstrap.left_out, found.hac.n, found.bootstrap.n) == (3, 3, 57, 57)
+    assert found.hac.t == whole.hac.t
+    assert found.bootstrap.low == whole.bootstrap.low
+
+
 TEN = np.arange(10.0)
+
+
+def difference(ours, theirs, **settings):
+    return sharpe_difference(ours, theirs, **{"days_per_year": 252, **settings})
 
 
 @pytest.mark.parametrize(
@@ -442,6 +602,15 @@ TEN = np.arange(10.0)
             "got 1 that are not; a day without trade has 0",
         ),
         (lambda: sharpe_estimate(np.full(5, 0.1)), DataError, "values that vary, got 0.1 on all 5"),
+        (lambda: difference(TEN, TEN[:9]), DataError, "same days in both, got 10 and 9; align them"),
+        (lambda: difference(TEN, np.full(10, 0.2)), DataError, "other: expected values that vary, got 0.2 on all days"),
+        (lambda: difference(np.zeros(10), TEN), DataError, "returns: expected values that vary, got 0.0"),
+        (lambda: difference(TEN, np.full(10, NAN)), DataError, "two days or more that all have, got 0"),
+        (lambda: difference(np.ones((2, 2, 2)), TEN), DataError, r"returns: .* or \(accounts, days\), got \(2, 2, 2\)"),
+        (lambda: difference(TEN, TEN**2, days_per_year=0), ConfigError, "days_per_year: expected a number above 0"),
+        (lambda: difference(TEN, TEN**2, draws=38), ConfigError, "draws: expected 39 or more"),
+        (lambda: difference(TEN, TEN**2, lags=10), ConfigError, "lags: expected 0"),
+        (lambda: difference(TEN, TEN**2, block=11), ConfigError, "block: expected 1"),
         (lambda: deflated_sharpe((0.1, 100, 0.0, 3.0), 5), DataError, "got a tuple; name figures as SharpeEstimate"),
         (lambda: deflated_sharpe(TEN, 0), ConfigError, "trials: expected 1 or more, got 0"),
         (lambda: deflated_sharpe(TEN, 5, -0.1), DataError, "variance_of_trials: expected 0 or more, got -0.1"),

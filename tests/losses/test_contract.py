@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import pytest
 import torch
@@ -11,12 +11,23 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from mimstocr.losses import LOSSES, Loss
+from mimstocr.losses.base import Kind
 
 LEVELS = 5
 STOCKS = (7, 0, 4, 1)
 """Valid stocks of each day of `batch`; the second day is empty, the last has one."""
 
-KINDS = [(LOSSES.get(name)(), kind) for name in LOSSES.names() for kind in LOSSES.get(name).targets]
+LARGE = {"value": 1e15, "level": 1e30, "event": 1e30, "scale": 10.0}
+"""Outputs of each kind are tried up to a few times this: a square of a value, and of e to a logarithm, must fit into
+float32; logits are only ever compared."""
+
+
+def kinds(loss: type[Loss]) -> list[Kind]:
+    """What the loss can be given: what it names, and a scale where it takes a value."""
+    return [*loss.targets, "scale"] if "value" in loss.targets else [*loss.targets]
+
+
+KINDS = [(LOSSES.get(name)(), kind) for name in LOSSES.names() for kind in kinds(LOSSES.get(name))]
 
 pytestmark = pytest.mark.parametrize(("loss", "kind"), KINDS, ids=[f"{loss.kind}-{kind}" for loss, kind in KINDS])
 
@@ -37,6 +48,8 @@ def batch(kind: str, seed: int = 0) -> Batch:
         output = torch.randn(days, stocks, LEVELS, generator=random, dtype=torch.float64)
         return Batch(output, torch.randint(0, LEVELS, (days, stocks), generator=random), valid)
     output = torch.randn(days, stocks, generator=random, dtype=torch.float64)
+    if kind == "event":
+        return Batch(output, torch.randint(0, 2, (days, stocks), generator=random).double(), valid)
     return Batch(output, torch.randn(days, stocks, generator=random, dtype=torch.float64), valid)
 
 
@@ -45,6 +58,12 @@ def value_and_gradient(loss: Loss, output: Tensor, target: Tensor, valid: Tensor
     value = loss(output, target, valid)
     (gradient,) = torch.autograd.grad(value.sum(), output)
     return value.detach(), gradient
+
+
+def test_the_kinds_of_targets_are_known(loss: Loss, kind: str) -> None:
+    assert set(loss.targets) <= set(get_args(Kind))
+    # all three are float (days, stocks), so that a loss could not tell which it was given
+    assert len({"value", "event", "scale"} & set(loss.targets)) <= 1
 
 
 def test_one_finite_value_a_day_that_the_outputs_move(loss: Loss, kind: str) -> None:
@@ -117,10 +136,8 @@ def test_gradient_agrees_with_finite_differences(loss: Loss, kind: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_very_large_outputs_give_finite_values(loss: Loss, kind: str, dtype: torch.dtype) -> None:
     output, target, valid = batch(kind)
-    # A square of a real output must fit into float32; logits are only ever compared.
-    size = 1e30 if kind == "level" else 1e15
     target = target if kind == "level" else target.to(dtype)
-    value, gradient = value_and_gradient(loss, (output * size).to(dtype), target, valid)
+    value, gradient = value_and_gradient(loss, (output * LARGE[kind]).to(dtype), target, valid)
     assert value.isfinite().all()
     assert gradient.isfinite().all()
 

@@ -17,9 +17,16 @@ from mimstocr.tasks.returns import Return
 DAYS, STOCKS = 60, 12
 MAINS = {"the paper's": Return(), "tradable": Return(delay=1), "five days": Return(delay=1, horizon=5)}
 
+SMALL = {"regime": {"history": 10}}
+"""Settings under which a task has labels in so short a world."""
+
 pytestmark = pytest.mark.parametrize(
     "task",
-    [TASKS.get(name)().follow(main) if name != "return" else main for name in TASKS.names() for main in MAINS.values()],
+    [
+        TASKS.get(name)(**SMALL.get(name, {})).follow(main) if name != "return" else main
+        for name in TASKS.names()
+        for main in MAINS.values()
+    ],
     ids=["-".join(pair) for pair in itertools.product(TASKS.names(), MAINS)],
 )
 
@@ -57,6 +64,10 @@ def test_levels_or_values_of_the_promised_shape(task: Task) -> None:
         assert set(known.tolist()) <= set(range(task.width))
     else:
         assert (task.width, task.levels) == (1, ())
+    if task.target == "event":
+        assert set(known.tolist()) == {0, 1}
+    if task.target == "scale":
+        assert (known >= 0).all()
 
 
 @pytest.mark.parametrize("day", [20, 33])
@@ -75,9 +86,10 @@ def test_nothing_after_the_reach_changes_a_label(task: Task, day: int) -> None:
 @pytest.mark.parametrize("factor", [0.1, 10])
 def test_the_last_day_of_the_reach_does_change_labels(task: Task, factor: float) -> None:
     close, volume = world()
-    moved = close.copy()
+    moved, more = close.copy(), volume.copy()
     moved[40 + task.reach] *= factor
-    before, after = task.labels(panel_of(close, volume)), task.labels(panel_of(moved, volume))
+    more[40 + task.reach] *= factor
+    before, after = task.labels(panel_of(close, volume)), task.labels(panel_of(moved, more))
     assert (before[40] != after[40])[~np.isnan(before[40])].any()
     assert_array_equal(np.isnan(before[40]), np.isnan(after[40]))
 
@@ -139,6 +151,38 @@ def test_sure_of_a_higher_level_scores_higher(task: Task) -> None:
 
 
 def test_a_loss_of_the_other_kind_is_refused(task: Task) -> None:
-    other = "cross_entropy" if task.target == "value" else "mse"
+    other = "mse" if task.target in ("level", "event") else "cross_entropy"
     with pytest.raises(ValueError, match=f"loss '{other}' learns a .*, but task '{task.kind}'"):
         type(task)(loss=other)
+
+
+def test_what_the_head_says_in_the_unit_of_the_labels(task: Task) -> None:
+    shape = (3, 7, task.width) if task.levels else (3, 7)
+    output = np.random.default_rng(3).normal(0, 15, shape).astype(np.float32)
+    said = task.natural(output)
+    assert said.shape == shape
+    assert said.dtype == np.float32
+    if task.target == "level":
+        expected = torch.from_numpy(output).double().softmax(dim=-1)
+    elif task.target == "event":
+        expected = torch.from_numpy(output).double().sigmoid()
+    elif task.target == "scale":
+        expected = torch.from_numpy(output).double().clamp(-13.8, 13.8).exp()
+    else:
+        expected = torch.from_numpy(output).double()
+    np.testing.assert_allclose(said, expected, rtol=1e-5, atol=1e-30)
+
+
+def test_a_reference_knows_nothing_after_its_day(task: Task) -> None:
+    close, volume = world()
+    if task.reference(panel_of(close, volume)) is None:
+        return
+    other_close, other_volume = world(seed=1)
+    close_after, volume_after = close.copy(), volume.copy()
+    close_after[34:], volume_after[34:] = 3 * other_close[34:], other_volume[34:]
+    before, after = task.reference(panel_of(close, volume)), task.reference(panel_of(close_after, volume_after))
+    assert before is not None
+    assert after is not None
+    assert_array_equal(before[:34], after[:34])
+    assert (before[34] != after[34]).any()
+    assert (~np.isnan(before[33, 4:])).all()

@@ -20,6 +20,8 @@ EXACT_UP_TO = 50
 """Mann-Whitney counts every split of so many values in two: at most 1.3e14 splits, still exact in float64."""
 CELLS = 2**18
 """Days that the bootstrap draws at a time, over all draws: about 15 MB whatever their number."""
+ROUNDING = 1e-12
+"""Differences of a smaller fraction are rounding."""
 EULER = 0.5772156649015329
 """The Euler-Mascheroni constant."""
 
@@ -81,6 +83,36 @@ class MannWhitney(NamedTuple):
     n_a: int
     n_b: int
     smallest_p: float
+
+
+class SharpeDifference(NamedTuple):
+    """One account's Sharpe ratio against another's.
+
+    sharpe, other: per day, standard deviation with ddof 1. hac, bootstrap: tests of sharpe - other, whose `mean` is
+    that difference a day. days_per_year: annualises.
+    """
+
+    sharpe: float
+    other: float
+    hac: HacTest
+    bootstrap: BootstrapTest
+    days_per_year: float
+
+    @property
+    def difference(self) -> float:
+        """Of the Sharpe ratios per day."""
+        return self.hac.mean
+
+    @property
+    def annual(self) -> float:
+        """Of the annual Sharpe ratios."""
+        return self.difference * math.sqrt(self.days_per_year)
+
+    @property
+    def annual_interval(self) -> tuple[float, float]:
+        """What covers the true difference of the annual ratios, by the bootstrap."""
+        root = math.sqrt(self.days_per_year)
+        return self.bootstrap.low * root, self.bootstrap.high * root
 
 
 class SharpeEstimate(NamedTuple):
@@ -163,19 +195,13 @@ def block_bootstrap(
     too few draws for that alpha.
     """
     days, left_out = _finite(differences, "differences")
-    n, (mean, deviations) = len(days), _centred(days)
-    if block is None:
-        block = automatic_block(days)
-    if not 1 <= block <= n:
-        raise ConfigError(f"block: expected 1 .. {n} for {n} days, got {block}; None chooses by the data")
-    k = _draws_beyond(draws, alpha)
-    found = np.sort(_draw_means(deviations, block, draws, np.random.default_rng(seed)))
+    mean, deviations = _centred(days)
+    block = _block(days, block)
+    _draws_beyond(draws, alpha)  # before the work
+    (found,) = _draw_means(deviations[None], block, draws, np.random.default_rng(seed))
     # a draw as far off as the mean counts, whichever way its sum was rounded
-    slack = 1e-12 * float(np.abs(deviations).max())
-    beyond = min(np.count_nonzero(found >= mean - slack), np.count_nonzero(found <= mean + slack))
-    p = min(1.0, 2.0 * (1 + int(beyond)) / (draws + 1))
-    low, high = mean - float(found[draws - k]), mean - float(found[k - 1])
-    return BootstrapTest(mean, low, high, p, float(block), draws, alpha, n, left_out)
+    p, low, high = _basic(found, mean, ROUNDING * float(np.abs(deviations).max()), alpha)
+    return BootstrapTest(mean, low, high, p, block, draws, alpha, len(days), left_out)
 
 
 def automatic_block(series: NDArray[np.float64]) -> float:
@@ -314,6 +340,66 @@ def probabilistic_sharpe(returns: NDArray[Any] | SharpeEstimate, benchmark: floa
     return 0.5 * math.erfc(-z / math.sqrt(2.0))
 
 
+def sharpe_difference(
+    returns: NDArray[Any],
+    other: NDArray[Any],
+    *,
+    days_per_year: float,
+    lags: int | None = None,
+    block: float | None = None,
+    draws: int = 10_000,
+    alpha: float = 0.05,
+    seed: int = 0,
+) -> SharpeDifference:
+    """Test that two accounts have one Sharpe ratio (Ledoit and Wolf, Journal of Empirical Finance 2008).
+
+    returns, other: (days,), the same days in order of time, fractions above the risk-free rate; or (accounts, days),
+    such as the seeds of a model, of whose Sharpe ratios the mean is taken. A day without a figure in any of them is
+    left out and counted. days_per_year: for the annual figures alone.
+
+    - hac: by the delta method. With z the returns less their mean, over their standard deviation, SR moves by
+      (z_t - SR / 2 (z_t^2 - 1)) / n with day t; the difference of these series of both accounts is tested as
+      `hac_test` does (Newey-West and Student's t, where the paper has other kernels and the normal). Without
+      autocorrelation of normal returns it is the test of Jobson and Korkie (1981) as corrected by Memmel (2003).
+    - bootstrap: stationary, of the days of all accounts together, the ratios computed anew in each draw; p and interval
+      as in `block_bootstrap`. The paper's bootstrap divides each draw by its own error; this one does not. Draws in
+      which an account does not vary have no ratio, and count as beyond either end.
+
+    The test is about these accounts on these days. Where both are the same but for leverage, the difference is 0 and p
+    is 1. Raises DataError on unequal lengths, fewer than two days that all have, or returns that do not vary;
+    ConfigError as the two tests do, or on days_per_year not above 0.
+    """
+    if not 0 < days_per_year < math.inf:
+        raise ConfigError(f"days_per_year: expected a number above 0, got {days_per_year}; 252 stocks, 365 crypto")
+    ours, theirs = _accounts(returns, "returns"), _accounts(other, "other")
+    if ours.shape[1] != theirs.shape[1]:
+        raise DataError(
+            f"returns and other: expected the same days in both, got {ours.shape[1]} and {theirs.shape[1]}; align them "
+            "by date"
+        )
+    known = np.isfinite(ours).all(axis=0) & np.isfinite(theirs).all(axis=0)
+    n, left_out = int(known.sum()), int((~known).sum())
+    if n < 2:
+        raise DataError(f"returns and other: expected two days or more that all have, got {n}; a test needs them")
+    first, second = _standardised(ours[:, known], "returns"), _standardised(theirs[:, known], "other")
+    (sharpe, influence), (other_sharpe, other_influence) = _influence(*first), _influence(*second)
+    difference, moves = sharpe - other_sharpe, influence - other_influence
+    # what is the same but for leverage differs by rounding alone, which is no evidence
+    if np.abs(moves).max() <= ROUNDING * np.abs(influence).max():
+        moves = np.zeros(n)
+    if abs(difference) <= ROUNDING * max(1.0, abs(sharpe)):
+        difference = 0.0
+    hac = hac_test(difference + moves, lags)._replace(mean=difference, left_out=left_out)
+    block = _block(moves, block)
+    _draws_beyond(draws, alpha)
+    parts = np.concatenate([part for _, z in (first, second) for part in (z, z**2 - 1.0)])
+    means = _draw_means(parts, block, draws, np.random.default_rng(seed))
+    drawn = _drawn_sharpes(first[0], means[: 2 * len(ours)], n) - _drawn_sharpes(second[0], means[2 * len(ours) :], n)
+    p, low, high = _basic(drawn - difference, difference, ROUNDING, alpha)
+    bootstrap = BootstrapTest(difference, low, high, p, block, draws, alpha, n, left_out)
+    return SharpeDifference(sharpe, other_sharpe, hac, bootstrap, days_per_year)
+
+
 def expected_maximum_sharpe(trials: int, variance_of_trials: float) -> float:
     """The highest Sharpe ratio to expect among independent trials without skill (Bailey and Lopez de Prado 2014).
 
@@ -349,6 +435,47 @@ def deflated_sharpe(
     if variance_of_trials is None:
         variance_of_trials = 1.0 / max(estimate.n - 1, 1)
     return probabilistic_sharpe(estimate, expected_maximum_sharpe(trials, variance_of_trials))
+
+
+def _accounts(returns: NDArray[Any], name: str) -> NDArray[np.float64]:
+    """(accounts, days)."""
+    array = np.asarray(returns, dtype=np.float64)
+    if array.ndim not in (1, 2) or 0 in array.shape:
+        raise DataError(f"{name}: expected returns of shape (days,) or (accounts, days), got {array.shape}")
+    return np.atleast_2d(array)
+
+
+def _standardised(returns: NDArray[np.float64], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean over standard deviation (ddof 0) of each account, and its returns less the mean over it; DataError if 0."""
+    ratios, standard = np.empty(len(returns)), np.empty(returns.shape)
+    for i, series in enumerate(returns):
+        mean, deviations = _centred(series)
+        unit = float(np.abs(deviations).max())
+        if unit == 0:
+            raise DataError(f"{name}: expected values that vary, got {mean} on all days; no Sharpe ratio exists")
+        spread = unit * math.sqrt(float(((deviations / unit) ** 2).mean()))
+        ratios[i], standard[i] = mean / spread, deviations / spread
+    return ratios, standard
+
+
+def _influence(ratios: NDArray[np.float64], z: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    """The mean Sharpe ratio (ddof 1) of some accounts, and by how much n times each day moves it, (days,)."""
+    moves = z - ratios[:, None] / 2.0 * (z**2 - 1.0)
+    return float(ratios.mean()) * math.sqrt((z.shape[1] - 1) / z.shape[1]), moves.mean(axis=0)
+
+
+def _drawn_sharpes(ratios: NDArray[np.float64], means: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """The mean Sharpe ratio (ddof 1) of each draw, (draws,); NaN where an account does not vary.
+
+    means: of z and then of z^2 - 1 of each account, (2 accounts, draws).
+    """
+    first, second = means[: len(ratios)], means[len(ratios) :]
+    variance = 1.0 + second - first**2
+    varied = variance > ROUNDING
+    found = np.full(first.shape, np.nan)
+    np.divide(ratios[:, None] + first, np.sqrt(np.maximum(variance, ROUNDING)), out=found, where=varied)
+    sharpes: NDArray[np.float64] = found.mean(axis=0) * math.sqrt((n - 1) / n)
+    return sharpes
 
 
 def _finite(values: NDArray[Any], name: str) -> tuple[NDArray[np.float64], int]:
@@ -400,17 +527,36 @@ def _draws_beyond(draws: int, alpha: float) -> int:
     return beyond
 
 
+def _block(days: NDArray[np.float64], block: float | None) -> float:
+    """The mean length of a block, by the data if none is given."""
+    n = len(days)
+    if block is None:
+        block = automatic_block(days)
+    if not 1 <= block <= n:
+        raise ConfigError(f"block: expected 1 .. {n} for {n} days, got {block}; None chooses by the data")
+    return float(block)
+
+
+def _basic(found: NDArray[np.float64], estimate: float, slack: float, alpha: float) -> tuple[float, float, float]:
+    """p and interval of an estimate from its draws less itself; NaN, a draw without a figure, is beyond either end."""
+    draws, k = len(found), _draws_beyond(len(found), alpha)
+    above, below = (np.sort(np.where(np.isnan(found), end, found)) for end in (math.inf, -math.inf))
+    beyond = min(np.count_nonzero(above >= estimate - slack), np.count_nonzero(below <= estimate + slack))
+    p = min(1.0, 2.0 * (1 + int(beyond)) / (draws + 1))
+    return p, estimate - float(above[draws - k]), estimate - float(below[k - 1])
+
+
 def _draw_means(
-    deviations: NDArray[np.float64], block: float, draws: int, random: np.random.Generator
+    series: NDArray[np.float64], block: float, draws: int, random: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Means of stationary bootstrap samples, (draws,)."""
-    # a block's sum is a difference of running sums over the series, written twice for blocks around its end
-    running = np.concatenate([[0.0], np.cumsum(np.tile(deviations, 2))])
-    rows = max(1, CELLS // len(deviations))
-    parts = [
-        _draw_chunk(running, len(deviations), block, min(rows, draws - done), random) for done in range(0, draws, rows)
-    ]
-    return np.concatenate(parts)
+    """Means of stationary bootstrap samples of (series, days), the same days of all, (series, draws)."""
+    # a block's sum is a difference of running sums over a series, written twice for blocks around its end
+    n = series.shape[1]
+    running = np.zeros((len(series), 2 * n + 1))
+    np.cumsum(np.tile(series, 2), axis=1, out=running[:, 1:])
+    rows = max(1, CELLS // n)
+    parts = [_draw_chunk(running, n, block, min(rows, draws - done), random) for done in range(0, draws, rows)]
+    return np.concatenate(parts, axis=1)
 
 
 def _draw_chunk(
@@ -421,8 +567,7 @@ def _draw_chunk(
     at = np.flatnonzero(opens)
     length = np.diff(at, append=rows * n)
     start = random.integers(0, n, len(at))
-    means: NDArray[np.float64] = np.bincount(at // n, weights=running[start + length] - running[start]) / n
-    return means
+    return np.stack([np.bincount(at // n, weights=sums[start + length] - sums[start]) / n for sums in running])
 
 
 def _exact_p(ranks: NDArray[np.float64], n_a: int) -> float:

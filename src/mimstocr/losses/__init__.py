@@ -3,6 +3,6 @@
 Each loss is a pure function of tensors (the mathematics) and a component around it (its settings).
 """
 
-from mimstocr.losses.base import LOSSES, AnyLoss, Loss
+from mimstocr.losses.base import LOSSES, AnyLoss, Kind, Loss
 
-__all__ = ["LOSSES", "AnyLoss", "Loss"]
+__all__ = ["LOSSES", "AnyLoss", "Kind", "Loss"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from torch import Tensor
 
 from mimstocr.losses.approx_ndcg import Form, level_scores
-from mimstocr.losses.base import Loss
+from mimstocr.losses.base import Kind, Loss
 from mimstocr.losses.cross_entropy import cross_entropy
 from mimstocr.losses.mse import mse
 
@@ -21,7 +21,7 @@ class Ranking(Loss):
     expected relevances. For values it is the form of RSR's loss; the outputs themselves are ranked.
     """
 
-    targets: ClassVar[tuple[Literal["value", "level"], ...]] = ("value", "level")
+    targets: ClassVar[tuple[Kind, ...]] = ("value", "level")
 
     pointwise: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Weight of the pointwise part, cross-entropy of levels or squared error of values; the ranking has the rest."""

@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from mimstocr.losses._masked import check_days
 from mimstocr.losses._pairs import row_blocks
-from mimstocr.losses.base import LOSSES, Loss
+from mimstocr.losses.base import LOSSES, Kind, Loss
 from mimstocr.losses.cross_entropy import cross_entropy
 
 Form = Literal["square", "linear"]
@@ -135,7 +135,7 @@ def ideal_dcg(gain: Tensor, k: Tensor) -> Tensor:
 class ApproxNdcg(Loss):
     """Cross-entropy of levels together with exp(-ApproxNDCG@k) of their ranking (MiM-StocR, Eq. 9)."""
 
-    targets: ClassVar[tuple[Literal["value", "level"], ...]] = ("level",)
+    targets: ClassVar[tuple[Kind, ...]] = ("level",)
 
     k: Literal["adaptive", "all"] | PositiveInt = "adaptive"
     """Stocks that count: "adaptive" takes whole levels up to `share`, "all" cuts nothing, a number is fixed."""

@@ -9,16 +9,25 @@ from torch import Tensor
 
 from mimstocr.components import Component, Registry, component_field
 
+Kind = Literal["value", "level", "event", "scale"]
+"""What a task asks for and a loss is given, each with a mask (days, stocks).
+
+"value": outputs (days, stocks) and real targets. "level": logits (days, stocks, levels) and int64 levels, 0 (lowest)
+.. levels - 1. "event": outputs (days, stocks) that are the logits of a probability, and float targets, 1 where it
+happened and 0 where not. "scale": outputs (days, stocks) and targets that are natural logarithms of a quantity above
+0, such as a volatility. To a loss of a "value" such logarithms are real values like any other, so it serves a task
+that asks for a "scale" as well, without naming it.
+"""
+
 
 class Loss(Component):
     """What the model is punished for, one value per day.
 
-    `targets` says what it can be given: for a "value", outputs (days, stocks) and real targets; for a "level",
-    logits (days, stocks, levels) and integer levels 0 (lowest) .. levels - 1. A loss of both kinds tells them
-    apart by the type of the target, float or integer.
+    `targets` says what it can be given: a "level", one of the other kinds, or both, which the type of the target,
+    integer or float, tells apart.
     """
 
-    targets: ClassVar[tuple[Literal["value", "level"], ...]]
+    targets: ClassVar[tuple[Kind, ...]]
 
     @abstractmethod
     def __call__(self, output: Tensor, target: Tensor, valid: Tensor) -> Tensor:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import Tensor
 
 from mimstocr.losses._masked import check_levels, daily_mean
-from mimstocr.losses.base import LOSSES, Loss
+from mimstocr.losses.base import LOSSES, Kind, Loss
 
 
 def cross_entropy(logits: Tensor, levels: Tensor, valid: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ def cross_entropy(logits: Tensor, levels: Tensor, valid: Tensor) -> Tensor:
 class CrossEntropy(Loss):
     """Mean cross-entropy of the day's valid stocks, every level alike."""
 
-    targets: ClassVar[tuple[Literal["value", "level"], ...]] = ("level",)
+    targets: ClassVar[tuple[Kind, ...]] = ("level",)
 
     def __call__(self, output: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         """The mean cross-entropy of each day, (days,); see `cross_entropy`."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import Tensor
 
 from mimstocr.losses._masked import check_days, daily_mean
-from mimstocr.losses.base import LOSSES, Loss
+from mimstocr.losses.base import LOSSES, Kind, Loss
 
 
 def mse(scores: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ def mse(scores: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
 class Mse(Loss):
     """Mean squared error of the day's valid stocks."""
 
-    targets: ClassVar[tuple[Literal["value", "level"], ...]] = ("value",)
+    targets: ClassVar[tuple[Kind, ...]] = ("value",)
 
     def __call__(self, output: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         """The mean squared error of each day, (days,); see `mse`."""

@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import Annotated, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from mimstocr.data.panel import Matrix, Panel, last_known
 from mimstocr.errors import ConfigError
 from mimstocr.losses import AnyLoss
 from mimstocr.losses.approx_ndcg import ApproxNdcg, expected_relevance
-from mimstocr.tasks.base import TASKS, Task, shifted, traded_close
+from mimstocr.tasks.base import TASKS, Ahead, Task, shifted, traded_close
 
 SINK, NEGATIVE, VOLATILE, POSITIVE, BOUNCE = range(5)
 
 
 @TASKS.register("momentum_line")
-class MomentumLine(Task):
+class MomentumLine(Ahead):
     """Shape of the last s values of close[T] - close[T - l], five levels (MiM-StocR 4.1; methods, section 3).
 
     T is the day on which the return label ends, so both tasks ask about the same future. With s = 1 and l = 1
@@ -33,9 +33,16 @@ class MomentumLine(Task):
     l: Annotated[int, Field(ge=1)] = 4  # noqa: E741  (the paper's letter)
     """Trading days over which each momentum is taken (paper: 4)."""
     lead: Annotated[int, Field(ge=0)] | None = None
-    """Trading days from t to T, where the line ends; none: where the main task's label ends."""
+    """Trading days from t to T, where the line ends; none: delay + horizon, by default those of the main task, so that
+    the line ends where the main task's label does."""
     loss: AnyLoss = ApproxNdcg()
     """What the task is trained on (paper: cross-entropy and Adaptive-k ApproxNDCG, half each)."""
+
+    @model_validator(mode="after")
+    def _one_end(self) -> Self:
+        if self.lead is not None and (self.horizons or self.horizon is not None or self.delay is not None):
+            raise ValueError("lead says where the line ends; set it, or horizon and delay, not both")
+        return self
 
     @property
     def reach(self) -> int:
@@ -45,12 +52,14 @@ class MomentumLine(Task):
         return self.lead
 
     def follow(self, main: Task) -> Self:
-        """With lead unset: the line ends on the day on which the main task's label does."""
+        """With lead unset: the line ends after delay and horizon, those of the main task where none is set."""
         if self.lead is not None:
             return self
-        if main is self:
-            raise ConfigError("momentum_line: as the main task it needs its own lead; set tasks.<name>.lead=1")
-        return self.model_copy(update={"lead": main.reach})
+        if self.horizon is None and self.delay is None:
+            if main is self:
+                raise ConfigError("momentum_line: as the main task it needs its own lead; set tasks.<name>.lead=1")
+            return self.model_copy(update={"lead": main.reach})
+        return self.model_copy(update={"lead": sum(super().follow(main).span)})
 
     def labels(self, panel: Panel) -> Matrix:
         """(days, symbols) level 0 (sink) .. 4 (bounce) of the line that ends on day t + lead."""

@@ -13,11 +13,11 @@ from mimstocr.data.panel import Matrix, Panel
 from mimstocr.losses import AnyLoss
 from mimstocr.losses.mse import Mse
 from mimstocr.ranks import average_ranks
-from mimstocr.tasks.base import TASKS, Task, shifted, traded_close
+from mimstocr.tasks.base import TASKS, Ahead, gain
 
 
 @TASKS.register("return")
-class Return(Task):
+class Return(Ahead):
     """Return from the close of day t + delay to the close of t + delay + horizon (MiM-StocR, Eq. 1).
 
     delay 0 is the paper's label; it buys at the very close that the features have seen. delay 1 is Qlib's and
@@ -35,16 +35,14 @@ class Return(Task):
     loss: AnyLoss = Mse()
     """What the task is trained on; metrics always use raw returns."""
 
-    @property
-    def reach(self) -> int:
-        """The label of day t is known at the close of t + delay + horizon."""
-        return self.delay + self.horizon
-
     def labels(self, panel: Panel) -> Matrix:
         """(days, symbols) close[t + delay + horizon] / close[t + delay] - 1."""
-        close = traded_close(panel)
-        gain: Matrix = shifted(close, self.reach) / shifted(close, self.delay) - np.float32(1)
-        return gain
+        return gain(panel, *self.span)
+
+    @property
+    def in_units(self) -> bool:
+        """Whether raw returns are learned."""
+        return self.normalise == "none"
 
     def targets(self, labels: Matrix, rows: NDArray[np.bool_]) -> Matrix:
         """Labels of the true rows, normalised within each day's cross-section; NaN elsewhere."""
