@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from mimstocr.data.assets import merge_classes
 from mimstocr.data.concepts import add_concepts
 from mimstocr.data.facts import DOLLAR_DAYS, gather_facts, market_value
 from mimstocr.data.panel import Panel, make_panel
@@ -106,3 +107,32 @@ def test_a_learned_model_gets_the_concepts_in_its_own_order() -> None:
         gather_facts(["concepts"], panel_of(), ["x", "y"])
     with pytest.raises(DataError, match=r"has not learned 1 concepts of the table .z."):
         gather_facts(["concepts"], panel, ["x"])
+
+
+def classes_of(*names: str) -> Panel:
+    days = np.datetime64("2020-01-01") + np.arange(3)
+    return merge_classes(
+        {
+            name: make_panel({"close": np.ones((3, 2))}, days, [f"{name}{i}" for i in (0, 1)], source=name)
+            for name in names
+        }
+    )
+
+
+def test_the_classes_are_known_by_the_names_that_were_learned() -> None:
+    fact = gather_facts((), classes_of("stocks", "crypto"))["asset_class"]
+    assert fact.values.tolist() == [0, 0, 1, 1]
+    assert fact.values.dtype == np.int64
+    assert not fact.daily
+    turned = gather_facts((), classes_of("crypto", "stocks"), classes=["stocks", "crypto"])["asset_class"]
+    assert turned.values.tolist() == [1, 1, 0, 0]
+    assert gather_facts((), panel_of()) == {} == gather_facts((), panel_of(), classes=[])
+
+
+@pytest.mark.parametrize(
+    ("panel", "learned"),
+    [(classes_of("stocks", "metals"), ["stocks", "crypto"]), (panel_of(), ["a", "b"]), (classes_of("a", "b"), [])],
+)
+def test_other_classes_than_the_learned_ones_are_refused(panel: Panel, learned: list[str]) -> None:
+    with pytest.raises(DataError, match=r"give the classes that it was trained with in data\.assets"):
+        gather_facts((), panel, classes=learned)

@@ -123,3 +123,11 @@ def test_nothing_is_written_over_and_nothing_half_written(tmp_path, monkeypatch)
     with pytest.raises(OSError, match="disk full"):
         write_long(world(), tmp_path / "panel.parquet")
     assert [file.name for file in tmp_path.iterdir()] == ["panel.csv"]
+
+
+def test_bars_within_the_day_are_told_with_their_time():
+    times = np.array(["2020-01-02T10", "2020-01-02T11", "2020-01-15T10"], dtype="datetime64[h]")
+    found = inspect_panel(make_panel({"close": np.array([[1.0], [2.0], [2.0]])}, times, ["A"], source="hand"))
+    assert (found.first_day, found.last_day, found.days) == ("2020-01-02 10:00", "2020-01-15 10:00", 3)
+    assert found.gaps == [("2020-01-02 11:00", "2020-01-15 10:00", 13)]
+    assert found.largest_changes == [("A", "2020-01-02 11:00", 1.0, "2020-01-02 10:00")]

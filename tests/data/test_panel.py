@@ -1,20 +1,27 @@
 """The door of the Panel."""
 
+from datetime import date, datetime
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
 from mimstocr.data.panel import (
+    day_text,
     days_of,
     few,
     fingerprint,
     lacking,
     last_known,
     make_panel,
+    place_of,
     repeated,
+    resolved,
+    span_of,
     symbols_of,
     traded_money,
     usable,
+    within_day,
 )
 from mimstocr.errors import DataError
 
@@ -204,3 +211,72 @@ def test_real_data_counts_real_shares(csi300):
     money = np.nansum(np.where(made["member"].values, traded_money(made), 0), axis=1)
     # the index's stocks traded a few hundred billion yuan a day in December 2020
     assert ((money > 1e11) & (money < 6e11)).all()
+
+
+HOURS = np.arange("2020-01-02T00", "2020-01-04T00", 6, dtype="datetime64[h]")
+"""Four bars on each of two days."""
+
+
+def hourly(**options):
+    return make_panel({"close": np.ones((8, 1))}, HOURS, ["A"], **{"source": "test", "days_per_year": 1461, **options})
+
+
+def test_bars_within_the_day_keep_their_time():
+    made = hourly()
+    days = days_of(made)
+    assert days.dtype == "datetime64[ms]"
+    assert within_day(days)
+    assert_array_equal(days, HOURS)
+    assert made["date"].dtype == "datetime64[ns]"
+    assert made.attrs["notes"] == [
+        "bars within the day, 360 minutes from one to the next: every day that is counted is one such bar"
+    ]
+    told = hourly(days_per_year=252).attrs["notes"][1]
+    assert told.startswith("there are about 1,461 bars a year, but data.days_per_year is 252")
+
+
+@pytest.mark.parametrize("unit", ["D", "s", "ms", "ns"])
+def test_dates_without_a_time_of_day_are_days(unit):
+    made = make_panel({"close": close()}, DATES.astype(f"datetime64[{unit}]"), ["A", "B"], source="test")
+    assert days_of(made).dtype == "datetime64[D]"
+    assert not within_day(days_of(made))
+    assert made.attrs["notes"] == []
+    assert fingerprint(made) == fingerprint(panel())
+
+
+def test_resolved_is_the_same_for_a_panel_and_a_table():
+    assert resolved(HOURS.astype("datetime64[ns]")).dtype == resolved(HOURS.astype("datetime64[us]")).dtype
+    assert resolved(HOURS[:1]).dtype == "datetime64[D]"
+
+
+def test_times_finer_than_a_millisecond_or_out_of_order_are_refused():
+    finer = HOURS.astype("datetime64[us]") + np.timedelta64(1, "us")
+    with pytest.raises(DataError, match=r"expected times to the millisecond, got 2020-01-02T00:00:00\.000001"):
+        make_panel({"close": np.ones((8, 1))}, finer, ["A"], source="test")
+    with pytest.raises(DataError, match="days must increase"):
+        make_panel({"close": np.ones((8, 1))}, HOURS[::-1], ["A"], source="test")
+
+
+def test_a_day_stands_for_all_of_its_bars():
+    days = resolved(HOURS)
+    assert span_of(days, date(2020, 1, 2), date(2020, 1, 2)) == slice(0, 4)
+    assert span_of(days, np.datetime64("2020-01-03"), date(2020, 1, 9)) == slice(4, 8)
+    assert span_of(days, HOURS[1], HOURS[5]) == slice(1, 6)
+    assert span_of(days, datetime(2020, 1, 2, 5), datetime(2020, 1, 3, 5)) == slice(1, 5)
+    assert place_of(days, date(2020, 1, 2)) == 3
+    assert place_of(days, datetime(2020, 1, 2, 12)) == 2
+    assert place_of(days, datetime(2020, 1, 2, 13)) is None
+    assert place_of(days, date(2020, 1, 4)) is None
+    assert place_of(days, date(2019, 1, 4)) is None
+
+
+def test_of_days_the_time_of_day_does_not_matter():
+    assert span_of(DATES, datetime(2020, 1, 3, 15), datetime(2020, 1, 3, 9)) == slice(1, 2)
+    assert place_of(DATES, datetime(2020, 1, 3, 15)) == 1
+    assert place_of(DATES, date(2020, 1, 4)) is None
+
+
+def test_days_and_times_in_words():
+    assert day_text(DATES[0]) == "2020-01-02"
+    assert day_text(resolved(HOURS)[0]) == "2020-01-02 00:00"
+    assert day_text(np.datetime64("2020-01-02T05:30:10", "ms")) == "2020-01-02 05:30:10"

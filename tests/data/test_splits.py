@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mimstocr.components import readable
-from mimstocr.data.splits import SplitSettings, resolve_splits
+from mimstocr.data.splits import SplitSettings, labelled_days, resolve_splits
 from mimstocr.errors import ConfigError
 
 # weekdays from Thursday 2020-01-02 to Wednesday 2020-01-29, 20 days
@@ -120,3 +120,54 @@ def test_a_split_needs_a_day_whose_label_ends_inside():
     weekend = asked("2020-01-02", "2020-01-10", "2020-01-11", "2020-01-12", "2020-01-20", "2020-01-29")
     with pytest.raises(ConfigError, match=r"splits.valid: 0 days"):
         resolve_splits(weekend, DAYS, 0)
+
+
+HOURS = np.arange("2020-01-01T00", "2020-01-11T00", 4, dtype="M8[h]").astype("M8[ms]")  # 6 bars on each of 10 days
+
+
+def test_a_split_of_bars_has_whole_days():
+    splits = resolve_splits(
+        asked("2020-01-01", "2020-01-05", "2020-01-06", "2020-01-07", "2020-01-09", "2020-01-10"), HOURS, 3
+    )
+    assert [s.days for s in splits] == [slice(0, 30), slice(30, 42), slice(48, 60)]
+    assert [s.labelled for s in splits] == [slice(0, 27), slice(30, 39), slice(48, 57)]
+    assert (splits.train.last, splits.valid.first) == (date(2020, 1, 5), date(2020, 1, 6))
+
+
+def test_without_dates_no_day_is_cut_in_two():
+    splits = resolve_splits(SplitSettings(), HOURS[:58], 3)  # 60 % of 58 bars is within the sixth day
+    assert [s.days for s in splits] == [slice(0, 30), slice(30, 42), slice(42, 58)]
+    assert splits.train.last < splits.valid.first
+
+
+def test_splits_may_ask_for_a_holiday_beyond_the_bars():
+    late = asked("2019-12-25", "2020-01-05", "2020-01-06", "2020-01-07", "2020-01-09", "2020-01-20")
+    assert resolve_splits(late, HOURS, 1).test.days == slice(48, 60)
+    with pytest.raises(ConfigError, match="the data goes from 2020-01-01 to 2020-01-10"):
+        resolve_splits(
+            asked("2019-12-20", "2020-01-05", "2020-01-06", "2020-01-07", "2020-01-09", "2020-01-20"), HOURS, 1
+        )
+
+
+@given(st.integers(0, 3), st.integers(0, 2**14 - 1))
+def test_labels_of_a_class_end_in_its_split_on_its_own_days(reach, bits):
+    splits = resolve_splits(SplitSettings(), DAYS, reach)
+    own = np.array([day for day in range(20) if day >= 14 or bits >> day & 1 or day % 6 < 5])
+    counts = [np.sum((own >= s.days.start) & (own < s.days.stop)) for s in splits]
+    if min(counts) < reach + 1:
+        with pytest.raises(ConfigError, match="asset class coins has"):
+            labelled_days(splits, own, reach, "coins")
+        return
+    found = labelled_days(splits, own, reach, "coins")
+    for place, day in enumerate(own):
+        split = next(s for s in splits if s.days.start <= day < s.days.stop)
+        ends = own[place + reach] if place + reach < len(own) else 99
+        assert found[place] == (ends < split.days.stop)
+
+
+def test_all_days_are_labelled_as_the_splits_say():
+    splits = resolve_splits(SplitSettings(), DAYS, 2)
+    expected = np.zeros(20, dtype=bool)
+    for split in splits:
+        expected[split.labelled] = True
+    assert labelled_days(splits, np.arange(20), 2).tolist() == expected.tolist()

@@ -1,6 +1,6 @@
 """Long and wide tables: the same prices through every door, and every bad table refused."""
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -580,3 +580,70 @@ def test_the_time_of_day_is_dropped_when_days_stay_unique():
     stamps = [datetime(2020, 1, 2, 15, 0), datetime(2020, 1, 3, 9, 30)]
     panel = panel_from_frame(pl.DataFrame({"timestamp": stamps, "asset": ["A", "A"], "price": [1.0, 2.0]}))
     assert [str(day) for day in days_of(panel)] == ["2020-01-02", "2020-01-03"]
+
+
+def hours(n_bars=30, zone="") -> pl.DataFrame:
+    """A long table of bars an hour apart, the time as text."""
+    times = [datetime(2020, 1, 2, 20) + timedelta(hours=i) for i in range(n_bars)]
+    return pl.DataFrame(
+        {
+            "time": [f"{time:%Y-%m-%d %H:%M}{zone}" for time in times for _ in "AB"],
+            "symbol": ["A", "B"] * n_bars,
+            "close": np.random.default_rng(0).uniform(1, 2, 2 * n_bars),
+        }
+    )
+
+
+def by_hour(source, **settings):
+    return load_panel(DataSettings(source=source, interval="1h", **settings))
+
+
+def test_bars_within_the_day_keep_their_time_when_the_interval_says_so(tmp_path):
+    table = hours()
+    table.write_csv(tmp_path / "long.csv")
+    long = by_hour(f"csv:{tmp_path / 'long.csv'}")
+    times = np.arange("2020-01-02T20", "2020-01-04T02", dtype="M8[h]")
+    np.testing.assert_array_equal(days_of(long), times)
+    np.testing.assert_array_equal(long["close"].values[:, 1], table["close"].to_numpy()[1::2].astype(np.float32))
+    table.pivot("symbol", index="time", values="close").write_csv(tmp_path / "wide.csv")
+    np.testing.assert_array_equal(by_hour(f"csv:{tmp_path / 'wide.csv'}")["close"].values, long["close"].values)
+    stamped = table.with_columns(pl.col("time").str.to_datetime("%Y-%m-%d %H:%M"))
+    for unit in ("us", "ns"):
+        stamped.cast({"time": pl.Datetime(unit)}).write_parquet(tmp_path / "long.parquet")
+        assert fingerprint(by_hour(f"parquet:{tmp_path / 'long.parquet'}")) == fingerprint(long)
+    write_long(long, tmp_path / "again.csv")
+    assert fingerprint(by_hour(f"csv:{tmp_path / 'again.csv'}").drop_vars(["member", "tradable"])) == fingerprint(
+        long.drop_vars(["member", "tradable"])
+    )
+    assert fingerprint(panel_from_frame(stamped, DataSettings(interval="1h"))) == fingerprint(long)
+
+
+def test_times_with_a_zone_are_brought_to_utc(tmp_path):
+    hours(zone="+02:00").write_csv(tmp_path / "zone.csv")
+    first = np.datetime64("2020-01-02T18")
+    assert days_of(by_hour(f"csv:{tmp_path / 'zone.csv'}"))[0] == first
+    zoned = hours().with_columns(pl.col("time").str.to_datetime("%Y-%m-%d %H:%M").dt.replace_time_zone("Africa/Cairo"))
+    zoned.write_parquet(tmp_path / "zone.parquet")
+    assert days_of(by_hour(f"parquet:{tmp_path / 'zone.parquet'}"))[0] == first
+
+
+def test_a_last_day_asked_for_has_all_its_bars(tmp_path):
+    hours().write_csv(tmp_path / "long.csv")
+    panel = by_hour(f"csv:{tmp_path / 'long.csv'}", start=date(2020, 1, 3), end=date(2020, 1, 3))
+    assert len(days_of(panel)) == 24
+
+
+def test_bars_that_are_not_what_the_interval_says_are_refused(tmp_path):
+    hours().write_csv(tmp_path / "hours.csv")
+    prices().write_csv(tmp_path / "days.csv")
+    with pytest.raises(
+        DataError, match=r"expected bars of 4h \(data.interval\), but 100% of them follow the one before"
+    ):
+        load_panel(DataSettings(source=f"csv:{tmp_path / 'hours.csv'}", interval="4h"))
+    with pytest.raises(ConfigError, match="expected bars of 1h, but csv has days"):
+        by_hour(f"csv:{tmp_path / 'days.csv'}")
+    with pytest.raises(DataError, match=r"again, the first 2020-01-02 A.*say data\.interval"):
+        load_panel(DataSettings(source=f"csv:{tmp_path / 'hours.csv'}"))
+    hours().with_columns(time=pl.lit("noon")).write_csv(tmp_path / "noon.csv")
+    with pytest.raises(DataError, match="row 1, column 'time': expected a time as YYYY-MM-DD HH:MM, got 'noon'"):
+        by_hour(f"csv:{tmp_path / 'noon.csv'}")

@@ -72,3 +72,9 @@ def test_membership_is_point_in_time():
         [False, False, True],
     ]
     assert member_mask(spans, dates, ["A", "B", "C"]).tolist() == expected
+
+
+def test_the_last_day_of_a_span_has_all_its_bars():
+    hours = np.arange("2020-01-02T00", "2020-01-05T00", 12, dtype="datetime64[h]").astype("datetime64[ms]")
+    mask = member_mask([Span("A", day("2020-01-02"), day("2020-01-03"))], hours, ["A"])
+    assert mask[:, 0].tolist() == [True, True, True, True, False, False]

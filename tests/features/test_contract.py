@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mimstocr.config import make_config
 from mimstocr.data.panel import FIELDS, Panel, make_panel
 from mimstocr.errors import DataError
 from mimstocr.features import FEATURES, Features, Fitted
@@ -20,8 +21,15 @@ from mimstocr.training.checkpoint import load_checkpoint, save_checkpoint
 CPU = torch.device("cpu")
 DAYS, STOCKS, FIT_DAYS = 100, 9, 30
 
+OTHERS = [
+    FEATURES.get("columns")(window=3, lag=4, names=("mood", "close")),
+    FEATURES.get("technical")(window=1, names=("rsi", "macd")),
+    FEATURES.get("combined")(window=5, parts=("technical", "liquidity", "columns", {"kind": "columns", "lag": 2})),
+]
+OTHER_IDS = ["columns lagged", "technical of a day", "combined of four"]
+
 pytestmark = pytest.mark.parametrize(
-    "features", [FEATURES.get(name)(window=20) for name in FEATURES.names()], ids=FEATURES.names()
+    "features", [FEATURES.get(name)(window=20) for name in FEATURES.names()] + OTHERS, ids=FEATURES.names() + OTHER_IDS
 )
 
 
@@ -38,7 +46,7 @@ def arrays(seed: int) -> dict[str, NDArray[np.float32]]:
         "vwap": close * np.exp(random.normal(0, 0.005, close.shape)),
         "volume": random.lognormal(14, 0.7, close.shape),
         "factor": np.full(close.shape, 1.5),
-        "market_value": close * 1e8,
+        "market_value": close * random.lognormal(18, 1, STOCKS),
     }
     for name, field in fields.items():
         field[:25, 0] = np.nan
@@ -50,11 +58,25 @@ def arrays(seed: int) -> dict[str, NDArray[np.float32]]:
     return {name: field.astype(np.float32) for name, field in fields.items()}
 
 
-def panel_of(fields: dict[str, NDArray[np.float32]], member: NDArray[np.bool_] | None = None) -> Panel:
+def own_columns(seed: int) -> NDArray[np.float32]:
+    """(days, symbols, 3): a number with gaps, a flag that is mostly 0, and one called as a field of Alpha360."""
+    random = np.random.default_rng(seed + 1000)
+    values = random.normal(0, 1, (DAYS, STOCKS, 3))
+    values[random.random((DAYS, STOCKS)) < 0.2, 0] = np.nan
+    values[..., 1] = values[..., 1] > 1
+    return values.astype(np.float32)
+
+
+def panel_of(
+    fields: dict[str, NDArray[np.float32]],
+    member: NDArray[np.bool_] | None = None,
+    extra: NDArray[np.float32] | None = None,
+) -> Panel:
     dates = np.datetime64("2020-01-01") + np.arange(DAYS)
     panel = make_panel(fields, dates, [f"S{n}" for n in range(fields["close"].shape[1])], source="test", member=member)
     assert panel.attrs["dropped"] == {}
-    return panel
+    panel = panel.assign(extra=(("date", "symbol", "column"), own_columns(0) if extra is None else extra))
+    return panel.assign_coords(column=["mood", "flag", "close"])
 
 
 def world(seed: int = 0) -> Panel:
@@ -70,7 +92,8 @@ def scrambled_after(panel: Panel, day: int) -> Panel:
         if name in panel
     }
     later = np.random.default_rng(99).random((DAYS, STOCKS)) < 0.5
-    return panel_of(fields, np.concatenate([panel["member"].values[: day + 1], later[day + 1 :]]))
+    extra = np.concatenate([panel["extra"].values[: day + 1], own_columns(99)[day + 1 :]])
+    return panel_of(fields, np.concatenate([panel["member"].values[: day + 1], later[day + 1 :]]), extra)
 
 
 def fit_rows(panel: Panel) -> NDArray[np.bool_]:
@@ -100,14 +123,16 @@ def test_ignores_the_future(features: Features, day: int) -> None:
     before, after = all_windows(fitted, panel), all_windows(again, later)
     assert_array_equal(before[: day + 1], after[: day + 1])
     # the scramble is strong enough to be seen
-    assert (before[day + 1] != after[day + 1]).any()
+    assert (before[day + 1 :] != after[day + 1 :]).any()
 
 
 def test_the_day_itself_is_seen(features: Features) -> None:
     panel = world()
     fitted = fit(features, panel)
     now, then = all_windows(fitted, panel), all_windows(fitted, scrambled_after(panel, 59))
-    assert (now[60, :, -1] != then[60, :, -1]).any()
+    seen = 60 + getattr(features, "lag", 0)
+    assert (now[seen, :, -1] != then[seen, :, -1]).any()
+    assert_array_equal(now[60:seen, :, -1], then[60:seen, :, -1])
 
 
 def test_only_the_given_rows_are_fitted_on(features: Features) -> None:
@@ -119,10 +144,13 @@ def test_only_the_given_rows_are_fitted_on(features: Features) -> None:
     for name, other in arrays(99).items():
         fields[name][:, 5] = 7 * other[:, 5]
         fields[name][FIT_DAYS:] = other[FIT_DAYS:]
-    one, two = features.fit(panel, rows), features.fit(panel_of(fields), rows)
+    extra = own_columns(0)
+    extra[:, 5] = 7 * own_columns(99)[:, 5]
+    extra[FIT_DAYS:] = own_columns(99)[FIT_DAYS:]
+    one, two = features.fit(panel, rows), features.fit(panel_of(fields, extra=extra), rows)
     for name, constant in one.constants().items():
         assert_array_equal(constant, two.constants()[name])
-    everywhere = features.fit(panel_of(fields), fit_rows(panel)).constants()
+    everywhere = features.fit(panel_of(fields, extra=extra), fit_rows(panel)).constants()
     assert any((constant != everywhere[name]).any() for name, constant in one.constants().items())
 
 
@@ -135,6 +163,34 @@ def test_finite_float32_of_the_promised_shape(features: Features) -> None:
     assert windows.isfinite().all()
     assert len(set(fitted.names)) == len(fitted.names)
     assert (windows[FIT_DAYS:].amax(dim=(0, 1, 2)) > windows[FIT_DAYS:].amin(dim=(0, 1, 2))).all()
+
+
+def test_a_panel_is_left_as_it_was(features: Features) -> None:
+    panel, same = world(), world()
+    all_windows(fit(features, panel), panel)
+    for name in map(str, panel.data_vars):
+        assert_array_equal(panel[name].values, same[name].values)
+
+
+def test_days_before_the_data_are_at_the_training_median(features: Features) -> None:
+    panel = world()
+    fitted = fit(features, panel)
+    assert (all_windows(fitted, panel)[0, :, : fitted.window - 1] == 0).all()
+
+
+def test_what_is_not_read_changes_nothing(features: Features) -> None:
+    """`reads` names all that is looked at besides prices: the rest is dropped from the panel of a run."""
+    panel = world()
+    unread = [name for name in ("extra",) if name not in features.reads]
+    assert_array_equal(
+        all_windows(fit(features, panel.drop_vars(unread)), panel.drop_vars(unread)),
+        all_windows(fit(features, panel), panel),
+    )
+
+
+def test_a_config_holds_it_whole(features: Features) -> None:
+    config = make_config({"features": features.model_dump(mode="json")})
+    assert make_config(config.plain()).features == features
 
 
 def test_a_day_alone_equals_the_day_in_a_batch(features: Features) -> None:
@@ -177,7 +233,7 @@ def test_a_panel_with_fewer_fields_is_refused_or_gives_the_same(features: Featur
     panel = world()
     fitted = fit(features, panel)
     whole = all_windows(fitted, panel)
-    for name in [name for name in FIELDS if name in panel and name != "close"]:
+    for name in [name for name in (*FIELDS, "extra") if name in panel and name != "close"]:
         poorer = panel.drop_vars(name)
         with contextlib.suppress(DataError):
             assert_array_equal(all_windows(fitted, poorer), whole)

@@ -6,7 +6,7 @@ Rows in errors are counted from 1, the first after the header.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
@@ -20,15 +20,18 @@ MISSING = ("", "na", "n/a", "#n/a", "nan", "null", "none")
 """Words, in lower case, that stand for a missing value."""
 
 
-def dates(column: pl.Series, where: str) -> pl.Series:
-    """Days as Date; the time of day is dropped."""
-    stamped = column.dtype in (pl.Date, pl.Datetime)
-    days = column.dt.date() if stamped else _by_word(column, _day, pl.Date)
+def dates(column: pl.Series, where: str, *, times: bool = False) -> pl.Series:
+    """Days as Date, without the time of day; with `times` Datetime in milliseconds, in UTC where a zone is given."""
+    if times:
+        days = _times(column)
+    else:
+        stamped = column.dtype in (pl.Date, pl.Datetime)
+        days = column.dt.date() if stamped else _by_word(column, _day, pl.Date)
     if days.null_count():
         row = int(days.is_null().arg_max() or 0)
+        form = "a time as YYYY-MM-DD HH:MM" if times else "a day as YYYY-MM-DD or YYYYMMDD"
         raise DataError(
-            f"{where}, row {row + 1}, column {column.name!r}: expected a day as YYYY-MM-DD or YYYYMMDD, "
-            f"got {_shown(column, row)}; mend the cell"
+            f"{where}, row {row + 1}, column {column.name!r}: expected {form}, got {_shown(column, row)}; mend the cell"
         )
     return days
 
@@ -38,6 +41,21 @@ def _day(text: str) -> date | None:
         return datetime.fromisoformat(text.strip()).date()
     except ValueError:
         return None
+
+
+def _times(column: pl.Series) -> pl.Series:
+    if column.dtype not in (pl.Date, pl.Datetime):
+        return _by_word(column, _time, pl.Datetime("ms"))
+    stamps = column.cast(pl.Datetime("ms", column.dtype.time_zone if isinstance(column.dtype, pl.Datetime) else None))
+    return stamps.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        stamp = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+    return stamp if stamp.tzinfo is None else stamp.astimezone(UTC).replace(tzinfo=None)
 
 
 def symbols(column: pl.Series, where: str) -> pl.Series:
@@ -82,7 +100,7 @@ def flags(column: pl.Series, where: str) -> pl.Series:
     return flags
 
 
-def _by_word(column: pl.Series, read: Callable[[str], object], kind: type[pl.DataType]) -> pl.Series:
+def _by_word(column: pl.Series, read: Callable[[str], object], kind: pl.DataType | type[pl.DataType]) -> pl.Series:
     """What `read` makes of each cell's text, once for each distinct text; null where it gives None."""
     text = column.cast(pl.String)
     known = text.drop_nulls().unique()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mimstocr.data.assets import by_class, class_names, class_of_symbols, own_calendars
 from mimstocr.data.concepts import concept_names
 from mimstocr.data.panel import Matrix, Panel, few, traded_money, usable
 from mimstocr.errors import DataError
@@ -28,18 +29,47 @@ class Fact:
     """What a reader of results must know of it."""
 
 
-def gather_facts(names: Collection[str], panel: Panel, concepts: Sequence[str] | None = None) -> dict[str, Fact]:
-    """The facts of a panel that a backbone reads, without those that the panel has not.
+def gather_facts(
+    names: Collection[str], panel: Panel, concepts: Sequence[str] | None = None, classes: Sequence[str] | None = None
+) -> dict[str, Fact]:
+    """The facts of a panel that a backbone reads, without those that the panel has not, and `asset_class` of several.
 
-    concepts: the concepts that a model has learned, in its order; none: those of the panel. Raises DataError when
+    concepts, classes: those that a model has learned, in its order; none: those of the panel. Raises DataError when
     the panel's differ from them.
     """
     facts = {}
     if "concepts" in names and (concepts or (concepts is None and concept_names(panel))):
         facts["concepts"] = Fact(_concepts(panel, concepts), daily=False)
     if "market_value" in names:
-        facts["market_value"] = market_value(panel)
+        facts["market_value"] = _by_class(panel)
+    learned = class_names(panel) if classes is None else classes
+    _check_learned(panel, learned)
+    if learned:
+        facts["asset_class"] = Fact(_classes(panel, learned), daily=False)
     return facts
+
+
+def _by_class(panel: Panel) -> Fact:
+    """The market value, of several asset classes each on its own calendar."""
+    calendars = own_calendars(panel)
+    found = {own.name: market_value(own.panel) for own in calendars}
+    said = [f"{name}: {note}" if name else note for name, fact in found.items() for note in fact.notes]
+    return Fact(by_class(calendars, lambda own: found[own.name].values, fill=1), daily=True, notes=said)
+
+
+def _classes(panel: Panel, learned: Sequence[str]) -> NDArray[np.int64]:
+    """(symbols,) place of the symbol's class among those that the model has learned."""
+    places: NDArray[np.int64] = np.array([list(learned).index(name) for name in class_of_symbols(panel).tolist()])
+    return places
+
+
+def _check_learned(panel: Panel, learned: Sequence[str]) -> None:
+    there = class_names(panel)
+    if bool(there) != bool(learned) or set(there) - set(learned):
+        raise DataError(
+            f"the model has learned {few(list(learned)) or 'one asset class alone'}, but the data have "
+            f"{few(there) or 'one class alone'}; give the classes that it was trained with in data.assets, by name"
+        )
 
 
 def market_value(panel: Panel) -> Fact:

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mimstocr.data.panel import FIELDS, Panel, days_of, fingerprint, symbols_of
+from mimstocr.data.panel import FIELDS, Panel, day_text, days_of, fingerprint, symbols_of
 from mimstocr.errors import DataError
 
 EXTREME = 0.5
@@ -80,8 +80,8 @@ def inspect_panel(panel: Panel) -> Inspection:
     n_extreme, largest = _changes(panel)
     return Inspection(
         source=str(panel.attrs["source"]),
-        first_day=str(days[0]),
-        last_day=str(days[-1]),
+        first_day=day_text(days[0]),
+        last_day=day_text(days[-1]),
         days=len(days),
         symbols=panel.sizes["symbol"],
         members_min=int(members.min()),
@@ -147,7 +147,7 @@ def _long(panel: Panel) -> pl.DataFrame:
 
 
 def _rows(panel: Panel, day: NDArray[np.intp], symbol: pl.Series) -> pl.DataFrame:
-    dates = pl.Series("date", days_of(panel)[day].astype("datetime64[D]"))
+    dates = pl.Series("date", days_of(panel)[day])
     return pl.DataFrame([dates, symbol])
 
 
@@ -173,11 +173,12 @@ def _changes(panel: Panel) -> tuple[int, list[Change]]:
     order = np.argsort(-np.abs(change[extreme[:, 0], extreme[:, 1]]), kind="stable")[:5]
     days, symbols = days_of(panel), symbols_of(panel)
     largest = [
-        Change(symbols[n], str(days[t]), float(change[t, n]), str(days[before[t, n]])) for t, n in extreme[order]
+        Change(symbols[n], day_text(days[t]), float(change[t, n]), day_text(days[before[t, n]]))
+        for t, n in extreme[order]
     ]
     return len(extreme), largest
 
 
 def _gaps(days: NDArray[np.datetime64]) -> list[Gap]:
-    length = np.diff(days).astype(np.int64)
-    return [Gap(str(days[i]), str(days[i + 1]), int(length[i])) for i in np.flatnonzero(length > GAP)]
+    length = np.diff(days.astype("datetime64[D]")).astype(np.int64)
+    return [Gap(day_text(days[i]), day_text(days[i + 1]), int(length[i])) for i in np.flatnonzero(length > GAP)]

@@ -2,6 +2,10 @@
 
 A Panel is an `xarray.Dataset` with dims (date, symbol); `values[t]` is what was known at the close of day t.
 
+A row may also be a bar within the day, such as an hour: its date then has a time of day. All code says "day" for a row
+of the panel, whatever its length; only where days of the calendar are meant (splits, universes, fees) a bar belongs to
+the day of its date. `days_per_year` counts rows.
+
 - float32 variables: `close` always; `open`, `high`, `low`, `volume`, `vwap`, `factor`, `market_value` where
   the source has them. Prices are adjusted for splits and dividends. NaN means that nothing is known.
 - bool variables: `member`, in the universe that day; `tradable`, a price came about that day (methods: a
@@ -17,6 +21,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,6 +32,8 @@ from mimstocr.errors import DataError
 
 Panel = xr.Dataset
 Days = NDArray[np.datetime64]
+When = date | np.datetime64
+"""A day, or a time (`datetime` is a `date` too)."""
 Matrix = NDArray[np.float32]
 T = TypeVar("T", bound=np.floating)
 
@@ -55,17 +62,18 @@ def make_panel(
     """Check prices at the door and make a Panel of them.
 
     fields: name to (days, symbols), names from `FIELDS`, `close` required; NaN where there is no row.
-    dates: (days,), strictly increasing. symbols: unique names. member: (days, symbols), none: wherever there is
-    a close. tradable: (days, symbols), false where the source knows that nothing could be traded; a day without
-    a close, or without volume where the source has volume, is never tradable. benchmark: (days,) closes of an
-    index that is none of the symbols. dropped: rows that the source itself left out, by reason.
+    dates: (days,), strictly increasing, days or times to the millisecond. symbols: unique names. member:
+    (days, symbols), none: wherever there is a close. tradable: (days, symbols), false where the source knows that
+    nothing could be traded; a day without a close, or without volume where the source has volume, is never tradable.
+    benchmark: (days,) closes of an index that is none of the symbols. dropped: rows that the source itself left out,
+    by reason.
 
     A row (one symbol on one day) with an impossible value is dropped whole and counted by its reason: a price
     that is infinite or not above zero, a low above the high, a negative volume, prices without a close.
     Raises DataError on wrong shapes, unknown fields, no rows, unordered days, a benchmark without a close, or
     when more than `max_dropped` of the rows were dropped.
     """
-    dates = np.asarray(dates, dtype="datetime64[D]")
+    dates = _checked_dates(dates, source)
     shape = (len(dates), len(symbols))
     _check_axes(dates, symbols, source)
     _check_fields(fields, shape, source)
@@ -100,7 +108,7 @@ def make_panel(
     variables: dict[str, tuple[tuple[str, ...], NDArray[Any]]] = {name: (axes, array) for name, array in values.items()}
     variables["member"] = (axes, known.copy() if member is None else np.asarray(member, dtype=bool) & known)
     variables["tradable"] = (axes, traded)
-    said = list(notes)
+    said = [*notes, *_bars(dates, days_per_year)]
     if benchmark is not None:
         closes = np.array(benchmark, dtype=np.float32)
         closes[~(np.isfinite(closes) & (closes > 0))] = np.nan
@@ -141,10 +149,46 @@ def repeated(names: Iterable[str]) -> list[str]:
     return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
+def resolved(dates: Days) -> Days:
+    """Dates as datetime64[D] where none has a time of day, else as datetime64[ms], the same in a panel and a table."""
+    days: Days = dates.astype("datetime64[D]")
+    return days if (days == dates).all() else dates.astype("datetime64[ms]")
+
+
 def days_of(panel: Panel) -> Days:
-    """(days,) dates as datetime64[D]."""
-    days: Days = panel["date"].values.astype("datetime64[D]")
-    return days
+    """(days,) dates as datetime64[D], or as datetime64[ms] where the panel has bars within the day."""
+    return resolved(panel["date"].values)
+
+
+def within_day(days: Days) -> bool:
+    """Whether `days`, as `days_of` gives them, are bars within the day."""
+    return days.dtype != np.dtype("datetime64[D]")
+
+
+def day_text(day: np.datetime64) -> str:
+    """A day as YYYY-MM-DD, a time as YYYY-MM-DD HH:MM, with seconds where it has some."""
+    text = str(day).replace("T", " ")
+    return text.removesuffix(".000").removesuffix(":00") if " " in text else text
+
+
+def span_of(days: Days, first: When, last: When) -> slice:
+    """The places among `days` from `first` to `last`, both included; a day alone stands for all of its bars."""
+    low, high = (_within(days, when) for when in (first, last))
+    return slice(int(np.searchsorted(low[0], low[1])), int(np.searchsorted(high[0], high[1], side="right")))
+
+
+def place_of(days: Days, when: When) -> int | None:
+    """The place of a day or time among `days`; of a day alone the last of its bars. None where there is no such."""
+    known, wanted = _within(days, when)
+    at = int(np.searchsorted(known, wanted, side="right")) - 1
+    return at if at >= 0 and known[at] == wanted else None
+
+
+def _within(days: Days, when: When) -> tuple[Days, np.datetime64]:
+    """`days` and `when` in the unit in which they are compared: times only where both have a time of day."""
+    wanted = np.datetime64(when)
+    by_day = not within_day(days) or np.datetime_data(wanted.dtype)[0] in ("Y", "M", "W", "D")
+    return (days.astype("datetime64[D]"), wanted.astype("datetime64[D]")) if by_day else (days, wanted)
 
 
 def symbols_of(panel: Panel) -> list[str]:
@@ -200,6 +244,35 @@ def fingerprint(panel: Panel) -> str:
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(panel[name].values).data)
     return digest.hexdigest()
+
+
+def wrong_year(dates: Days, days_per_year: int) -> list[str]:
+    """A note where there are far more or fewer rows a year than `days_per_year` says."""
+    a_year = (len(dates) - 1) / float((dates[-1] - dates[0]) / np.timedelta64(1, "D")) * 365.25
+    if 0.8 < a_year / days_per_year < 1.25:
+        return []
+    return [
+        f"there are about {a_year:,.0f} bars a year, but data.days_per_year is {days_per_year}: annual figures are "
+        "wrong until it is set to that"
+    ]
+
+
+def _checked_dates(dates: Days, source: str) -> Days:
+    given = np.asarray(dates, dtype="datetime64")
+    if len(given) == 0:
+        return given.astype("datetime64[D]")
+    if (finer := given.astype("datetime64[ms]") != given).any() and not np.isnat(given).any():
+        raise DataError(f"{source}: expected times to the millisecond, got {given[finer][0]}; round them")
+    return resolved(given)
+
+
+def _bars(dates: Days, days_per_year: int) -> list[str]:
+    """Notes on bars within the day: how long they are, and whether days_per_year can be their number a year."""
+    if not within_day(dates) or len(dates) < 2:
+        return []
+    step = np.median(np.diff(dates) / np.timedelta64(1, "m"))
+    told = f"bars within the day, {step:g} minutes from one to the next: every day that is counted is one such bar"
+    return [told, *wrong_year(dates, days_per_year)]
 
 
 def _check_axes(dates: Days, symbols: Sequence[str], source: str) -> None:

@@ -1,7 +1,7 @@
 """Which days train, validate and test.
 
-Splits are by day, train < valid < test. A day's label ends `reach` days later; it is used only when it ends
-inside the day's own split, so no label overlaps the next split.
+Splits are by day, train < valid < test; bars within a day share its split. A day's label ends `reach` days later; it is
+used only when it ends inside the day's own split, so no label overlaps the next split.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from datetime import date
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import model_validator
 
 from mimstocr.components import Settings
@@ -65,9 +66,9 @@ class Split:
 
     name: str
     first: date
-    """The first day, a day of the panel."""
+    """The day of its first row in the panel."""
     last: date
-    """The last day, a day of the panel."""
+    """The day of its last row."""
     days: slice
     """Its place among the panel's days."""
     labelled: slice
@@ -89,7 +90,8 @@ class Splits:
 def resolve_splits(settings: SplitSettings, days: Days, reach: int) -> Splits:
     """The splits as places among `days`, (days,) and increasing; a label is known `reach` days after its day.
 
-    Without dates the first 60 % of the days train, the next 20 % validate, the rest tests (rounded down).
+    Without dates the first 60 % of the days train, the next 20 % validate, the rest tests (rounded down; of bars within
+    the day, back to the first bar of that day).
     Raises ConfigError when a split asks for days more than `HOLIDAYS` before the first or after the last day
     of the data, or has no day whose label ends inside it.
     """
@@ -98,9 +100,27 @@ def resolve_splits(settings: SplitSettings, days: Days, reach: int) -> Splits:
     if asked:
         places = {name: _place(name, first, last, days) for name, (first, last) in asked.items()}
     else:
-        cuts = [0, len(days) * 60 // 100, len(days) * 80 // 100, len(days)]
+        cuts = [0, *(int(np.searchsorted(days, days[len(days) * cut // 100])) for cut in (60, 80)), len(days)]
         places = {name: slice(cuts[i], cuts[i + 1]) for i, name in enumerate(("train", "valid", "test"))}
     return Splits(**{name: _split(name, place, days, reach) for name, place in places.items()})
+
+
+def labelled_days(splits: Splits, own: NDArray[np.int64], reach: int, who: str = "") -> NDArray[np.bool_]:
+    """(own days,) whether a label of the day ends inside its own split, `reach` own days later.
+
+    own: (own days,) places among the days of the splits, increasing; of one asset class on its own calendar. who: its
+    name. Raises ConfigError when no label of it ends inside some split.
+    """
+    mask = np.zeros(len(own), dtype=bool)
+    for split in splits:
+        first, stop = np.searchsorted(own, [split.days.start, split.days.stop])
+        if stop - first < reach + 1:
+            raise ConfigError(
+                f"splits.{split.name}: asset class {who} has {stop - first} days from {split.first} to {split.last}, "
+                f"but a label ends {reach} of its days later, so at least {reach + 1} are needed; choose other days"
+            )
+        mask[first : stop - reach] = True
+    return mask
 
 
 def _place(name: str, first: date, last: date, days: Days) -> slice:

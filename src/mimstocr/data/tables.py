@@ -16,7 +16,8 @@ first name winning; `DataSettings.columns` overrides. What is not recognised is 
 - `adjusted`, beside a `close`: every price is multiplied by adjusted / close, the volume divided by it, and the
   ratio becomes `factor`. A `factor` that the table brings is recorded and never applied.
 - `member` and `tradable` are true or false; a day without volume is not tradable whatever the table says.
-- Dates are dates, datetimes (the time of day is dropped), ISO text, or whole numbers YYYYMMDD.
+- Dates are dates, datetimes, ISO text, or whole numbers YYYYMMDD. The time of day is dropped, unless
+  `DataSettings.interval` says that rows are bars within the day; times with a zone are then brought to UTC.
 - Empty cells and the words in `cells.MISSING` are missing values; any other text where a number belongs is an error.
 """
 
@@ -36,8 +37,8 @@ from numpy.typing import NDArray
 from mimstocr.components import near
 from mimstocr.data import cells
 from mimstocr.data.cells import from_pandas
-from mimstocr.data.panel import PRICES, Days, Matrix, Panel, few, lacking, make_panel, repeated
-from mimstocr.data.settings import DataSettings
+from mimstocr.data.panel import PRICES, Days, Matrix, Panel, few, lacking, make_panel, repeated, resolved
+from mimstocr.data.settings import USUAL_YEAR, DataSettings
 from mimstocr.data.universe import Span, member_mask, read_spans
 from mimstocr.errors import ConfigError, DataError
 
@@ -128,13 +129,13 @@ def grid_of_frame(table: pl.DataFrame, settings: DataSettings, source: str) -> G
     roles = find_columns(table.columns, settings.columns, source)
     if "symbol" in roles.columns:
         _check_parts(roles, source)
-        return _long_grid(_rows(table, roles, source), roles.unused, source)
+        return _long_grid(_rows(table, roles, settings, source), roles.unused, source)
     if _has_close(roles):
         raise DataError(
             f"{source}: expected a symbol column, got columns {few(table.columns)}; name it in data.columns, such as "
             "{symbol: your_column}"
         )
-    return _closes(_wide(table, _date_column(table.columns, settings.columns, source), source))
+    return _closes(_wide(table, _date_column(table.columns, settings.columns, source), settings, source))
 
 
 def panel_from_files(place: str, settings: DataSettings, form: Format) -> Panel:
@@ -159,7 +160,7 @@ def panel_from_files(place: str, settings: DataSettings, form: Format) -> Panel:
         roles = find_columns(names, settings.columns, str(file))
         if "symbol" not in roles.columns and not _has_close(roles) and not path.is_dir():
             return panel_of(_closes(_read_wide(file, settings, form)), settings, source)
-        tables.append(_read_rows(file, roles, form))
+        tables.append(_read_rows(file, roles, settings, form))
         unused |= dict.fromkeys(roles.unused)
         if "symbol" not in roles.columns:
             alone.append(file.stem)
@@ -180,7 +181,7 @@ def panel_of(grid: Grid, settings: DataSettings, source: str) -> Panel:
         grid.days,
         grid.symbols,
         source=source,
-        days_per_year=settings.days_per_year,
+        days_per_year=settings.days_per_year or USUAL_YEAR,
         member=grid.flags.get("member"),
         tradable=grid.flags.get("tradable"),
         benchmark=grid.benchmark,
@@ -243,20 +244,20 @@ def _date_column(names: Sequence[str], mapping: Mapping[str, str], where: str) -
 # ---- long tables
 
 
-def _read_rows(file: Path, roles: Roles, form: Format) -> pl.DataFrame:
+def _read_rows(file: Path, roles: Roles, settings: DataSettings, form: Format) -> pl.DataFrame:
     columns = roles.columns
     _check_parts(roles, str(file))
     numbers = [columns[part] for part in NUMBERS if part in columns]
     table = form.read(file, [name for name in columns.values() if name not in numbers], numbers)
     if table.is_empty():
         raise DataError(f"{file}: expected rows, got a header alone")
-    return _rows(table, roles, str(file), symbol=file.stem)
+    return _rows(table, roles, settings, str(file), symbol=file.stem)
 
 
-def _rows(table: pl.DataFrame, roles: Roles, where: str, symbol: str = "") -> pl.DataFrame:
-    """date (Date), symbol (String), then the fields there are (Float64; flags Boolean)."""
+def _rows(table: pl.DataFrame, roles: Roles, settings: DataSettings, where: str, symbol: str = "") -> pl.DataFrame:
+    """date (Date or Datetime), symbol (String), then the fields there are (Float64; flags Boolean)."""
     columns = roles.columns
-    parts = [cells.dates(table[columns["date"]], where).alias("date")]
+    parts = [cells.dates(table[columns["date"]], where, times=settings.interval != "1d").alias("date")]
     if "symbol" in columns:
         parts.append(cells.symbols(table[columns["symbol"]], where).alias("symbol"))
     else:
@@ -282,7 +283,7 @@ def _long_grid(rows: pl.DataFrame, unused: Sequence[str], source: str, alone: Se
     cell = day.astype(np.int64) * shape[1] + symbol
     _check_repeats(cell, rows, source, alone)
 
-    grid = Grid(days.to_numpy().astype("datetime64[D]"), symbols.to_list(), {})
+    grid = Grid(resolved(days.to_numpy()), symbols.to_list(), {})
     for name in [name for name in rows.columns if name in NUMBERS]:
         matrix = np.full(shape, np.nan, dtype=np.float32)
         with np.errstate(over="ignore"):  # the door drops what float32 cannot hold
@@ -317,7 +318,8 @@ def _check_repeats(cell: NDArray[np.int64], rows: pl.DataFrame, source: str, alo
     again = order[1:][cell[order[1:]] == cell[order[:-1]]]
     first = int(again.min())
     day, symbol = rows["date"][first], rows["symbol"][first]
-    cause = "name the symbol column in data.columns" if symbol in alone else "bring intraday rows to days"
+    hours = "bring intraday rows to days, or say data.interval"
+    cause = "name the symbol column in data.columns" if symbol in alone else hours
     raise DataError(
         f"{source}: expected one row for a day and symbol, but {len(again)} come again, the first {day} "
         f"{symbol}; drop the repeats, or {cause}"
@@ -362,13 +364,13 @@ class Wide(NamedTuple):
 def _read_wide(file: Path, settings: DataSettings, form: Format) -> Wide:
     names = form.names(file)
     day = _date_column(names, settings.columns, str(file))
-    return _wide(form.read(file, [day], [name for name in names if name != day]), day, str(file))
+    return _wide(form.read(file, [day], [name for name in names if name != day]), day, settings, str(file))
 
 
-def _wide(table: pl.DataFrame, day: str, where: str) -> Wide:
+def _wide(table: pl.DataFrame, day: str, settings: DataSettings, where: str) -> Wide:
     if table.is_empty():
         raise DataError(f"{where}: expected rows, got a header alone")
-    days = cells.dates(table[day], where).to_numpy().astype("datetime64[D]")
+    days = resolved(cells.dates(table[day], where, times=settings.interval != "1d").to_numpy())
     order = np.argsort(days, kind="stable")
     if (again := np.diff(days[order]).astype(np.int64) == 0).any():
         first = days[order][1:][again][0]
@@ -410,7 +412,7 @@ def _files(path: Path, source: str, form: Format) -> list[Path]:
 
 
 def _days_asked(grid: Grid, settings: DataSettings, source: str) -> Grid:
-    days = grid.days
+    days = grid.days.astype("datetime64[D]")
     start = 0 if settings.start is None else int(np.searchsorted(days, np.datetime64(settings.start)))
     stop = len(days) if settings.end is None else int(np.searchsorted(days, np.datetime64(settings.end), "right"))
     if start >= stop:

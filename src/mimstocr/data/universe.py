@@ -60,6 +60,7 @@ def read_spans(path: Path) -> list[Span]:
 def member_mask(spans: Iterable[Span], dates: Days, symbols: Sequence[str]) -> NDArray[np.bool_]:
     """(days, symbols): true where a span of the symbol covers the day. Spans of other symbols are passed over."""
     column = {symbol: index for index, symbol in enumerate(symbols)}
+    dates = dates.astype("datetime64[D]")  # a span's last day has all its bars
     mask = np.zeros((len(dates), len(symbols)), dtype=bool)
     for symbol, first, last in spans:
         index = column.get(symbol)

@@ -21,10 +21,10 @@ from torch import Tensor
 from mimstocr.components import near
 from mimstocr.data.panel import Matrix, Panel
 from mimstocr.errors import ConfigError, DataError
+from mimstocr.features._robust import TINY, robust
 from mimstocr.features.base import FEATURES, Features, Fitted, WindowMaker
 
 ORDER = ("close", "open", "high", "low", "vwap", "volume")
-TINY = 1e-12
 
 
 @FEATURES.register("alpha360")
@@ -65,7 +65,7 @@ class Alpha360(Features):
                     f"features.window ({self.window}) days after the start of the data, and {names[f]} must have "
                     "values there, or be left out of features.fields"
                 )
-            center[self.window - 1 - lag, f], scale[self.window - 1 - lag, f] = _robust(values)
+            center[self.window - 1 - lag, f], scale[self.window - 1 - lag, f] = robust(values)
 
         with ThreadPoolExecutor(max_workers=2) as pool:  # numpy's partition releases the lock
             list(pool.map(one, jobs))
@@ -139,17 +139,3 @@ def _ratios(
         ratio = (past - close[enough]) / close[enough]
     known: Matrix = ratio[~np.isnan(ratio)]
     return known
-
-
-def _robust(values: Matrix) -> tuple[float, float]:
-    """Median and 1.4826 * (MAD + 1e-12)."""
-    median = _median(values)
-    return median, 1.4826 * (_median(np.abs(values - np.float32(median))) + TINY)
-
-
-def _median(values: Matrix) -> float:
-    """As np.median, in one partition and without its second pass for NaN."""
-    half = len(values) // 2
-    part = np.partition(values, half)
-    upper = float(part[half])
-    return upper if len(values) % 2 else (upper + float(part[:half].max())) / 2

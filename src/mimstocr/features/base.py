@@ -34,6 +34,8 @@ class Fitted(ABC):
     """One name a feature, in the order of the last axis."""
     window: int
     """L: days a window covers, the day itself included."""
+    notes: tuple[str, ...] = ()
+    """What a reader of results must know of them: what was left out, what is missing."""
 
     @abstractmethod
     def constants(self) -> dict[str, NDArray[np.float64]]:
@@ -46,6 +48,11 @@ class Fitted(ABC):
 
 class Features(Component):
     """A recipe for features."""
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """What it reads of a panel besides prices, volume and market value: `extra`, or nothing."""
+        return frozenset()
 
     @abstractmethod
     def fit(self, panel: Panel, rows: NDArray[np.bool_]) -> Fitted:

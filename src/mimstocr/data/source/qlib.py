@@ -17,7 +17,7 @@ import numpy as np
 
 from mimstocr.components import near
 from mimstocr.data.panel import FIELDS, Days, Matrix, Panel, few, lacking, make_panel
-from mimstocr.data.settings import DataSettings
+from mimstocr.data.settings import USUAL_YEAR, DataSettings
 from mimstocr.data.sources import SOURCES
 from mimstocr.data.universe import Span, member_mask, read_spans
 from mimstocr.errors import ConfigError, DataError
@@ -63,7 +63,7 @@ def load(place: str, settings: DataSettings) -> Panel:
         days,
         symbols,
         source=settings.source,
-        days_per_year=settings.days_per_year,
+        days_per_year=settings.days_per_year or USUAL_YEAR,
         member=member_mask(spans, days, symbols),
         benchmark=benchmark,
         benchmark_name=settings.benchmark,
