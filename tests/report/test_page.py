@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any
 
@@ -21,6 +21,7 @@ from mimstocr.report import ReportInputs, render
 from mimstocr.report import page as page_module
 from mimstocr.report.cautions import TOO_GOOD, cautions
 from mimstocr.report.chart import in_script
+from mimstocr.report.inputs import dates
 
 LEVELS = ["sink", "negative", "volatile", "positive", "bounce"]
 NAN = float("nan")
@@ -54,7 +55,6 @@ def level_figures(rng: np.random.Generator) -> dict[str, Any]:
     confusion = rng.integers(2_000, 9_000, (5, 5)) + np.diag(rng.integers(9_000, 20_000, 5))
     total = confusion.sum()
     return {
-        "loss": 1.021,
         "accuracy": float(confusion.trace() / total),
         "macro_f1": 0.36,
         "majority": float(confusion.sum(axis=1).max() / total),
@@ -165,7 +165,7 @@ def make_inputs(seeds: tuple[int, ...] = (0, 1, 2), n_days: int = 300) -> Report
             "test": ranking(rng, 0.066),
             "tasks": {
                 "momentum": {"valid": level_figures(rng), "test": level_figures(rng)},
-                "return": {"valid": {"loss": 0.9912}, "test": {"loss": 0.9934}},
+                "return": {"valid": {}, "test": {"loss": 0.9934}},
             },
         }
         for seed in seeds
@@ -657,15 +657,44 @@ def test_confusion_rows_are_shares_over_all_seeds(inputs: ReportInputs, page: Pa
 
 
 def test_tasks_show_the_figures_they_have(inputs: ReportInputs, page: Page) -> None:
-    heads = "Task Kind Loss function Split Loss Accuracy Majority Macro F1"
-    assert heads in page.text
-    assert "return return MSE Validation 0.9912 \u2013 \u2013 \u2013" in page.text
+    assert "Levels Task Kind Loss function Split Accuracy Majority Macro F1 momentum momentum line" in page.text
     ranked = inputs
     for seed, rank_ic in (("0", 0.06), ("1", 0.07), ("2", 0.08)):
         ranked = changed(ranked, f"metrics/seeds/{seed}/tasks/return/test", {"rank_ic": rank_ic})
     text = seen(ranked).text
-    assert heads.replace("Loss Accuracy", "Loss RankIC Accuracy") in text
-    assert "return return MSE Test \u2013 0.0700 \u00b1 0.0100" in text
+    assert "Real values Task Kind Loss function Split RankIC return return MSE Validation \u2013" in text
+    assert "return return MSE Test 0.0700 \u00b1 0.0100" in text
+
+
+def test_each_kind_of_task_has_its_table_its_baseline_and_its_reliability(inputs: ReportInputs) -> None:
+    data = {**inputs.data, "learned": ["return", "direction", "volatility"]}
+    data["tasks"] = {
+        "return": inputs.data["tasks"]["return"],
+        "direction": {"kind": "direction", "target": "event", "loss": "bce", "levels": []},
+        "volatility": {"kind": "volatility", "target": "scale", "loss": "qlike", "levels": []},
+    }
+    mixed = replace(inputs, data=data)
+    for seed in inputs.metrics["seeds"]:
+        event = {
+            "accuracy": 0.51,
+            "majority": 0.52,
+            "daily_auc": 0.5125,
+            "reliability": {"samples": [10, 0, 30], "probability": [0.1, None, 0.8], "happened": [0.4, None, 0.6]},
+        }
+        scale = {"qlike": 0.5, "skill": -0.25, "reference": {"qlike": 0.375}}
+        mixed = changed(mixed, f"metrics/seeds/{seed}/tasks/direction", {"test": event})
+        mixed = changed(mixed, f"metrics/seeds/{seed}/tasks/volatility", {"test": scale})
+    page = seen(mixed)
+    assert "Events Task Kind Loss function Split Accuracy Majority Daily AUC direction direction BCE" in page.text
+    assert "BCE Test 51.00% 52.00% 0.5125 " in page.text
+    assert "Volatilities Task Kind Loss function Split QLIKE QLIKE trailing Skill" in page.text
+    assert "QLIKE Test 0.5000 0.3750 -0.2500 " in page.text
+    assert "Task direction: no better than its baseline." in page.text
+    assert "Task volatility: no better than its baseline." in page.text
+    bars, _, points = page.charts["reliability-direction"]["data"]
+    np.testing.assert_allclose(array(bars["y"]), [0.25, 0.75])
+    np.testing.assert_allclose(array(points["x"]), [0.1, 0.8])
+    np.testing.assert_allclose(array(points["y"]), [0.4, 0.6])
 
 
 def test_years_compound_their_own_days(inputs: ReportInputs, page: Page) -> None:
@@ -791,3 +820,37 @@ def test_the_config_is_shown_whole(html: str) -> None:
 
 def test_the_same_inputs_give_the_same_page(inputs: ReportInputs) -> None:
     assert render(inputs) == render(make_inputs())
+
+
+def test_bars_within_the_day_show_their_time(inputs: ReportInputs) -> None:
+    n = len(inputs.daily)
+    hours = pl.datetime_range(datetime(2024, 1, 1), datetime(2024, 1, 1) + timedelta(hours=n - 1), "1h", eager=True)
+    hourly = replace(
+        inputs,
+        daily=inputs.daily.with_columns(date=hours),
+        backtest=inputs.backtest.with_columns(date=hours[: len(inputs.backtest)]),
+        recommendations=inputs.recommendations.with_columns(date=pl.lit(datetime(2024, 1, 13, 11))),
+    )
+    page = seen(hourly)
+    assert "Scores of 2024-01-13 11:00, the last day of the data" in page.text
+    assert dates(hourly.daily)[:2] == ["2024-01-01 00:00", "2024-01-01 01:00"]
+    midnight = inputs.daily.with_columns(pl.col("date").cast(pl.Datetime("us")))
+    assert dates(midnight) == dates(inputs.daily)
+
+
+def test_classes_have_a_table_and_dates_of_their_own(inputs: ReportInputs) -> None:
+    assert "Asset class by asset class" not in seen(inputs).text
+    figures = {"valid": {"rank_ic": 0.0123}, "test": {"ic": 0.0456, "days": 38}}
+    frame = inputs.recommendations
+    mixed = replace(
+        changed(inputs, "metrics/by_class", {"stocks": figures}),
+        recommendations=frame.with_columns(
+            asset_class=pl.lit("stocks"),
+            date=pl.when(pl.col("rank") == 1).then(date(2020, 1, 3)).otherwise(date(2020, 1, 5)),
+        ),
+    )
+    text = seen(mixed).text
+    assert "stocks 0.0123 0.0456" in text
+    assert "An asset class that is closed on it stands with the scores of its own last day" in text
+    assert "Rank Symbol Class Date Score" in text
+    assert "stocks 2020-01-03" in text

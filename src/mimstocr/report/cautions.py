@@ -124,15 +124,22 @@ def _days_left_out(inputs: ReportInputs) -> Iterator[Caution]:
 
 
 def _worse_than_majority(inputs: ReportInputs) -> Iterator[Caution]:
-    for task in inputs.levels:
+    for task in inputs.learned:
         accuracy, _ = spread_of(over_seeds(inputs, "tasks", task, "test", "accuracy"))
         majority, _ = spread_of(over_seeds(inputs, "tasks", task, "test", "majority"))
         if accuracy is not None and majority is not None and accuracy <= majority:
             yield Caution(
                 "warning",
                 f"Task {task}: no better than its baseline.",
-                f"Its test accuracy is {percent(accuracy)}; always naming the most frequent level has "
+                f"Its test accuracy is {percent(accuracy)}; always naming the most frequent outcome has "
                 f"{percent(majority)}.",
+            )
+        skill, _ = spread_of(over_seeds(inputs, "tasks", task, "test", "skill"))
+        if skill is not None and skill <= 0:
+            yield Caution(
+                "warning",
+                f"Task {task}: no better than its baseline.",
+                f"By QLIKE the volatility of the last days forecast the test better (skill {skill:.2f}).",
             )
 
 
@@ -223,7 +230,7 @@ def _data_notes(inputs: ReportInputs) -> Iterator[Caution]:
 
 
 def _unlearned(inputs: ReportInputs) -> Iterator[Caution]:
-    idle = [task for task in dig(inputs.config, "tasks") or {} if task not in inputs.learned]
+    idle = [task for task in dig(inputs.data, "tasks") or {} if task not in inputs.learned]
     if idle and inputs.learned:
         yield Caution(
             "note",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, time
 from typing import Any, NamedTuple
 
 from mimstocr.report.inputs import known
@@ -66,7 +66,9 @@ def text(value: Any) -> str:
         return str(value)
     if isinstance(value, float):
         return compact(value)
-    if isinstance(value, datetime | date):
+    if isinstance(value, datetime) and value.time() != time():
+        return str(value)[:16]
+    if isinstance(value, date):
         return str(value)[:10]
     if isinstance(value, list | tuple):
         return ", ".join(text(inner) for inner in value) or NOTHING
@@ -77,6 +79,7 @@ def text(value: Any) -> str:
 
 ABBREVIATIONS = {
     "alstm",
+    "bce",
     "cn",
     "cqb",
     "dwa",
@@ -92,6 +95,7 @@ ABBREVIATIONS = {
     "mse",
     "ndcg",
     "ple",
+    "qlike",
     "rlw",
     "rsr",
     "stl",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import time
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ class ReportInputs:
     environment: dict[str, Any]
     """mimstocr, python, torch, numpy, platform, device, device_name, data_fingerprint, started, seconds."""
     data: dict[str, Any]
-    """inspection, splits, features, learned, main, tasks, delay, diagnostics: what the run looked at."""
+    """inspection, splits, features, learned, main, tasks, delay, horizon, diagnostics: what the run looked at."""
     history: list[dict[str, Any]]
     """One row an epoch and seed, as the training loop writes them."""
     metrics: dict[str, Any]
@@ -41,6 +42,8 @@ class ReportInputs:
     """The list of the last day: date, rank, symbol, score, and a column per task output."""
     risk: RiskInputs | None = None
     """Risk, costs and capacity of the backtest; none: their sections are left out."""
+    sharing: dict[str, Any] = field(default_factory=dict)
+    """days, tables: what the sharing structure does with its parts; empty for one that has nothing to show."""
 
     @property
     def learned(self) -> list[str]:
@@ -68,7 +71,9 @@ class ReportInputs:
 
     @property
     def horizon(self) -> int:
-        """Trading days that the return label spans."""
+        """Trading days that the return label spans; run folders made before several could be asked for lack it."""
+        if self.data.get("horizon") is not None:
+            return int(self.data["horizon"])
         tasks = self.config.get("tasks") or {}
         priced = (task for task in tasks.values() if isinstance(task, Mapping) and task.get("kind") == "return")
         return int(next(priced, {}).get("horizon") or 1)
@@ -78,6 +83,11 @@ class ReportInputs:
         """The account of the source under the names of `mimstocr.data.inspect.Inspection`."""
         given = dig(self.data, "inspection") or {}
         return {SHORT_NAMES.get(key, key): value for key, value in given.items()}
+
+    def loss(self, task: str) -> str | None:
+        """The kind of a task's loss; older run folders have it in their config alone."""
+        kind = dig(self.data, "tasks", task, "loss") or dig(self.config, "tasks", task, "loss", "kind")
+        return None if kind is None else str(kind)
 
     @property
     def levels(self) -> dict[str, list[str]]:
@@ -120,8 +130,12 @@ def matrix(frame: pl.DataFrame, names: Sequence[str]) -> Series:
 
 
 def dates(frame: pl.DataFrame) -> list[str]:
-    """The days of a table as YYYY-MM-DD."""
-    return [str(day)[:10] for day in frame["date"]] if "date" in frame.columns else []
+    """The days of a table as YYYY-MM-DD, with HH:MM where there are bars within the day."""
+    if "date" not in frame.columns:
+        return []
+    days = frame["date"]
+    within = days.dtype == pl.Datetime and (days.dt.time() != time()).any()
+    return [str(day)[: 16 if within else 10] for day in days]
 
 
 def over_seeds(inputs: ReportInputs, *path: str) -> list[float]:

@@ -12,7 +12,7 @@ from plotly.offline import get_plotlyjs
 from mimstocr.report import figures, tables
 from mimstocr.report.cautions import cautions, mean_test, t_value
 from mimstocr.report.chart import Chart, make_chart
-from mimstocr.report.formats import NOTHING, count, counted, duration, number, part, percent, text, title
+from mimstocr.report.formats import NOTHING, count, counted, duration, listed, number, part, percent, text, title
 from mimstocr.report.inputs import ReportInputs, confusion, dates, dig, known, spread_of
 from mimstocr.report.market import trading_terms
 from mimstocr.report.risk import RiskInputs
@@ -25,6 +25,8 @@ from mimstocr.report.risk_charts import (
     no_capacity,
     risk_charts,
 )
+from mimstocr.report.sharing import sharing_charts
+from mimstocr.report.tasks import reliability_charts, task_tables
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,14 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "cautions": cautions(inputs),
         "latest": tables.latest(inputs),
         "latest_day": _latest_day(inputs),
+        "latest_mixed": len(set(dates(inputs.recommendations))) > 1,
         "latest_total": len(inputs.recommendations),
         "latest_reach": _reach(inputs),
         "evidence": tables.evidence(inputs),
         "seeds": tables.seeds(inputs),
-        "tasks": tables.tasks(inputs),
-        "level_charts": _level_charts(inputs),
+        "classes": tables.classes(inputs),
+        "tasks": task_tables(inputs),
+        "task_charts": [*reliability_charts(inputs), *_level_charts(inputs)],
         "ic_charts": _ic_charts(inputs),
         "quantile_charts": _quantile_charts(inputs),
         "quantile_table": tables.quantile_table(inputs.quantiles),
@@ -78,6 +82,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         **_risk(inputs),
         "loss_charts": _loss_charts(inputs),
         "telemetry_charts": _telemetry_charts(inputs),
+        "sharing_charts": sharing_charts(inputs),
         "diagnostic_charts": _diagnostic_charts(inputs),
         "splits": tables.splits(inputs),
         "source": tables.source(inputs),
@@ -115,7 +120,7 @@ def _sentence(inputs: ReportInputs) -> str:
     """What ran, in one sentence."""
     config = inputs.config
     backbone, balancer = (title(dig(config, family, "kind")) for family in ("backbone", "balancer"))
-    learned = " and ".join(inputs.learned) or "nothing"
+    learned = listed(inputs.learned) or "nothing"
     delay = "unknown" if inputs.delay is None else str(inputs.delay)
     return (
         f"{backbone} learned {counted(len(inputs.learned), 'task')} ({learned}) balanced by {balancer}, "
@@ -302,7 +307,7 @@ def _loss_charts(inputs: ReportInputs) -> list[Chart]:
     for task in inputs.learned:
         figure = figures.loss_curves(inputs, task)
         if figure is not None:
-            kind = title(dig(inputs.config, "tasks", task, "loss", "kind"))
+            kind = title(inputs.loss(task))
             caption = f"{kind}, mean over the days of an epoch; {seeds}diamond: the epoch whose weights were kept."
             charts.append(make_chart(figure, f"loss-{task}", f"Loss: {task}", caption))
     figure = figures.validation_ic(inputs)

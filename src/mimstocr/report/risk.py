@@ -24,6 +24,7 @@ from mimstocr.backtest.risk import (
     weights_of,
 )
 from mimstocr.backtest.run import BacktestResult
+from mimstocr.data.assets import own_calendars, standing
 from mimstocr.data.concepts import concept_names
 from mimstocr.data.panel import Days, Panel, days_of
 from mimstocr.evaluation.decay import ic_decay
@@ -72,7 +73,7 @@ def risk_inputs(panel: Panel, result: BacktestResult, *, capitals: Sequence[floa
     """
     everyday = _rows(panel, result.simulated_days)
     compared = slice(everyday.stop - len(result.days), everyday.stop)
-    member = panel["member"].values[compared]
+    member = standing(own_calendars(panel), panel["member"].values)[compared]
     weights = weights_of(result)
     measured = sizes(panel)
     rules = size_rules(result.settings.market, result.symbols)

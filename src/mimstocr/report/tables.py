@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from mimstocr.report.formats import (
     MONEY,
     NOTHING,
     Metric,
-    compact,
     count,
     duration,
     in_order,
@@ -26,13 +26,12 @@ from mimstocr.report.formats import (
     part,
     percent,
     text,
-    title,
 )
-from mimstocr.report.inputs import ReportInputs, column, dates, dig, known, over_seeds, spread_of
+from mimstocr.report.inputs import ReportInputs, column, dates, dig, known
 
 SHOWN = 100
 """Rows of the latest list that the report shows; the rest is in recommendations.csv."""
-LIST_HEADS = {"rank": "Rank", "symbol": "Symbol", "score": "Score"}
+LIST_WORDS = {"rank": "Rank", "symbol": "Symbol", "asset_class": "Class", "date": "Date"}
 SPLITS = {"train": "Train", "valid": "Validation", "test": "Test"}
 
 
@@ -44,7 +43,7 @@ class Table:
     rows: list[list[str]]
     text_columns: int = 1
     meanings: dict[str, str] = field(default_factory=dict)
-    """What the rows mean, by their names, shown on asking."""
+    """What rows or columns mean, by their names, shown on asking."""
 
     def __bool__(self) -> bool:
         return bool(self.rows)
@@ -61,7 +60,7 @@ def evidence(inputs: ReportInputs) -> Table:
     for key in keys:
         shown = metric(EVIDENCE, key)
         cells = [
-            _with_std(shown.write, dig(inputs.metrics, "mean", split, key), dig(inputs.metrics, "std", split, key))
+            with_std(shown.write, dig(inputs.metrics, "mean", split, key), dig(inputs.metrics, "std", split, key))
             if several
             else shown.write(dig(inputs.metrics, "mean", split, key))
             for split in ("valid", "test")
@@ -86,22 +85,17 @@ def seeds(inputs: ReportInputs) -> Table:
     return Table(heads, rows)
 
 
-def tasks(inputs: ReportInputs) -> Table:
-    """One row a learned task and split: how well it met its own label. A column without a figure is left out."""
-    heads = {"loss": "Loss", "ic": "IC", "rank_ic": "RankIC"}
-    heads |= {"accuracy": "Accuracy", "majority": "Majority", "macro_f1": "Macro F1"}
-    writes = {"loss": compact, "accuracy": percent, "majority": percent}
+def classes(inputs: ReportInputs) -> Table:
+    """One row an asset class: the ranking within it, of the mean score; nothing where there is one class."""
+    found = dig(inputs.metrics, "by_class") or {}
+    keys = ("ic", "icir", "rank_ic", "rank_icir")
     rows = []
-    for task in inputs.learned:
-        kind = title(dig(inputs.data, "tasks", task, "kind"))
-        loss = title(dig(inputs.config, "tasks", task, "loss", "kind"))
-        for split in ("valid", "test"):
-            found = {key: spread_of(over_seeds(inputs, "tasks", task, split, key)) for key in heads}
-            figures = [_with_std(writes.get(key, number), *found[key]) for key in heads]
-            rows.append([task, kind, loss, SPLITS[split], *figures])
-    columns = ["Task", "Kind", "Loss function", "Split", *heads.values()]
-    filled = [place for place in range(len(columns)) if place < 4 or any(row[place] != NOTHING for row in rows)]
-    return Table([columns[i] for i in filled], [[row[i] for i in filled] for row in rows], text_columns=4)
+    for name, splits_ in found.items():
+        figures = [number(dig(splits_, "test", key)) for key in keys]
+        counts = [count(dig(splits_, "test", key)) for key in ("stocks", "days")]
+        rows.append([str(name), number(dig(splits_, "valid", "rank_ic")), *figures, *counts])
+    heads = ["Asset class", "Valid. RankIC", *(f"Test {metric(EVIDENCE, key).label}" for key in keys)]
+    return Table([*heads, "Stocks a day", "Days"], rows)
 
 
 def money(inputs: ReportInputs) -> Table:
@@ -145,10 +139,11 @@ def falls(inputs: ReportInputs) -> Table:
     """One row a drawdown of the net account, the deepest first."""
     rows = []
     for fall in _rows(inputs, "drawdowns"):
-        start = "before the first day" if fall["start"] is None else text(fall["start"])
-        recovered = "not yet" if fall["recovered"] is None else text(fall["recovered"])
+        width = 16 if isinstance(fall["trough"], datetime) else 10  # with the time of bars within the day
+        start = "before the first day" if fall["start"] is None else str(fall["start"])[:width]
+        recovered = "not yet" if fall["recovered"] is None else str(fall["recovered"])[:width]
         cells = [percent(fall["depth"]), count(fall["days_down"]), count(fall["days_to_recover"])]
-        rows.append([start, text(fall["trough"]), recovered, *cells])
+        rows.append([start, str(fall["trough"])[:width], recovered, *cells])
     heads = ["Highest before", "Lowest", "Recovered", "Depth", "Days down", "Days to recover"]
     return Table(heads, rows, text_columns=3)
 
@@ -215,16 +210,18 @@ def quantile_table(quantiles: pl.DataFrame) -> Table:
 
 
 def latest(inputs: ReportInputs) -> Table:
-    """The first rows of the list of the last day."""
+    """The first rows of the list of the last day; with the date of each, where an asset class has another one."""
     frame = inputs.recommendations
-    columns = [name for name in frame.columns if name != "date"]
-    words = sum(1 for name in columns if name in ("rank", "symbol"))
+    several = len(set(dates(frame))) > 1
+    words = [name for name in LIST_WORDS if name in frame.columns and (name != "date" or several)]
+    columns = [*words, *(name for name in frame.columns if name not in (*words, "date"))]
     rows = [
         [number(value, 4) if isinstance(value, float) else text(value) for value in row]
         for row in frame.select(columns).head(SHOWN).iter_rows()
     ]
-    heads = [LIST_HEADS.get(name, name.replace(".", " ").replace("_", " ")) for name in columns]
-    return Table(heads, rows, text_columns=words)
+    called = {**LIST_WORDS, "score": "Score"}
+    heads = [called.get(name, name.replace(".", " ").replace("_", " ")) for name in columns]
+    return Table(heads, rows, text_columns=len(words))
 
 
 def splits(inputs: ReportInputs) -> Table:
@@ -298,7 +295,7 @@ def _meanings(known_ones: Mapping[str, Metric], keys: Sequence[str]) -> dict[str
     return told
 
 
-def _with_std(write: Any, mean: Any, std: Any) -> str:
+def with_std(write: Any, mean: Any, std: Any) -> str:
     """`mean ± std`, or the mean alone where nothing deviates, and of what is merely counted."""
     if known(mean) is None or not known(std) or write is count:
         return str(write(mean))

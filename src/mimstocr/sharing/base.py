@@ -20,7 +20,9 @@ class Mixing(NamedTuple):
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     values: Tensor
-    """(rows, columns); where they differ from stock to stock, the mean over the valid ones."""
+    """(rows, columns); where they differ from stock to stock, the mean over the valid ones. NaN: no such connection."""
+    meaning: str = ""
+    """How the table is read, in a sentence or two."""
 
 
 class SharingModule(nn.Module, ABC):
