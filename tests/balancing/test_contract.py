@@ -302,3 +302,75 @@ def test_training_resumed_equals_training_uninterrupted(
     for row in (*whole.at.history, *parts.at.history):
         del row["seconds"]
     assert whole.at.history == parts.at.history
+
+
+def test_a_task_may_enter_late(balancer: Balancer) -> None:
+    """What is told and decided then is of all tasks, finite, and survives what comes after."""
+    random = torch.Generator().manual_seed(0)
+    state = balancer.init(2, (1, 3), CPU)
+    for number in range(5):
+        _, state = step(balancer, torch.randn(2, 4, generator=random), state)
+        state = balancer.end_epoch(*epoch_losses(2, number), state)
+    before = {name: tensor.clone() for name, tensor in state.items()}
+    fresh = balancer.init(4, (1, 3), CPU)
+    admission = balancer.admit(state, fresh, [2, 0])  # new at 1 and 3
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state.items())
+    assert admission.keys() == fresh.keys()
+    assert all(admission[name].dtype == tensor.dtype for name, tensor in fresh.items())
+    for number in range(14):
+        told = balancer.telemetry(admission)
+        assert told.keys() == balancer.telemetry(fresh).keys()
+        for values in told.values():
+            assert len(values) in (1, 4)
+            assert all(math.isfinite(value) for value in values)
+        update, admission = step(balancer, torch.randn(4, 4, generator=random), admission)
+        assert update.isfinite().all()
+        assert update.norm() > 0
+        admission = balancer.end_epoch(*epoch_losses(4, number), admission)
+        decay = balancer.weight_decay(admission)
+        assert decay is None or math.isfinite(decay)
+
+
+def test_one_that_enters_beside_none_is_as_at_the_start(balancer: Balancer) -> None:
+    """Before any step and epoch, it is of no matter who was there."""
+    fresh = balancer.init(3, (1, 3), CPU)
+    admission = balancer.admit(balancer.init(1, (1, 3), CPU), fresh, [1])
+    assert admission.keys() == fresh.keys()
+    assert all(torch.equal(tensor, fresh[name]) for name, tensor in admission.items())
+
+
+def test_a_curriculum_stopped_at_every_step_equals_one_that_is_not(
+    balancer: Balancer, small: Callable[..., Config], tmp_path: Path
+) -> None:
+    """Through the loop; and as long as a task does not train, its head does not move."""
+    tasks = {
+        "return": {"kind": "return", "delay": 1},
+        "momentum": {"kind": "momentum_line", "s": 3, "l": 2},
+        "week": {"kind": "return", "delay": 1, "horizon": 5},
+    }
+    learned = balancer.learned(list(tasks))
+    training = {"learning_rate": 0.01, "max_epochs": 3, "days_per_step": 40, "device": "cpu", "weight_decay": 0.1}
+    if len(learned) > 1:
+        training["curriculum"] = [{"tasks": ["week"], "epochs": 1}, {"tasks": ["momentum"], "epochs": 1}]
+    prepared = prepare(small(balancer=balancer.kind, tasks=tasks, training=training))
+
+    def trainer(name: str) -> Trainer:
+        return Trainer(make_setting(prepared), fresh_model(prepared, 0), 0, tmp_path / name)
+
+    whole, parts = trainer("whole"), trainer("parts")
+    assert whole.fit(Quiet(), Stop())
+    stop = Stop()
+    stop.asked = True
+    untrained = trainer("untrained").model.state_dict()
+    while not parts.fit(Quiet(), stop):
+        weights = part(load_checkpoint(parts.last, CPU)[0], "model.")
+        idle = {1: ["return", "momentum"], 2: ["return"], 3: []}[parts.at.epoch] if len(learned) > 1 else []
+        for name in (name for name in weights if name.split(".")[1] in idle):
+            assert torch.equal(weights[name], untrained[name]), name
+        parts = trainer("parts")
+        parts.resume()
+    one, two = (load_checkpoint(each.last, CPU)[0] for each in (whole, parts))
+    assert one.keys() == two.keys()
+    for name in one:
+        assert torch.equal(one[name].nan_to_num(7), two[name].nan_to_num(7)), name
+        assert one[name].isfinite().all() or name in ("balancer.train", "balancer.indicator")

@@ -70,7 +70,7 @@ def test_three_steps_by_hand() -> None:
     one, two = mix(b, [3 * b, 4 * b], 1 - b, [1, 1]), mix(b, [1 - b, 2 * b], 1 - b, [-1, -1])
     assert_close(third, matrix(balanced(one, two))[0])
     assert_close(state["smoothed"], matrix(one, two))
-    assert int(state["steps"]) == 3
+    assert state["steps"].tolist() == [3] * len(state["steps"])
 
 
 def test_a_zero_gradient_contributes_nothing() -> None:
@@ -379,3 +379,43 @@ def test_the_rate_of_epoch_13_enters_the_smoothing() -> None:
 def test_losses_below_zero_need_log_loss_off(log_loss: bool) -> None:
     assert (Cqb(log_loss=log_loss).negative_losses is None) != log_loss
     assert "log_loss=false" in (Cqb().negative_losses or "")
+
+
+def test_a_task_that_enters_late_starts_anew_and_the_others_go_on() -> None:
+    """Row by row the state is that of a balancer of the old tasks alone, and of one of the new task alone."""
+    cqb = Cqb(window=2)
+    random = torch.Generator().manual_seed(1)
+
+    def losses(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        train, held_out = torch.rand(2, n, generator=random, dtype=torch.float64)
+        return train, held_out
+
+    old = cqb.init(2, [5], torch.device("cpu"))
+    for _ in range(5):
+        for _ in range(3):
+            _, old = cqb.update(torch.randn(2, 5, generator=random), torch.ones(2), old)
+        old = cqb.end_epoch(*losses(2), old)
+    new = cqb.init(1, [5], torch.device("cpu"))
+    both = cqb.admit(old, cqb.init(3, [5], torch.device("cpu")), [0, 2])
+    assert (old["ratio_before"] != 1).all()
+    one, other = old["ratio_before"].tolist()
+    assert cqb.weight_decay(both) == pytest.approx(1e-3 * sigmoid(-(one + 1 + other) / 3))
+    for number in range(7):
+        for _ in range(3):
+            gradients = torch.randn(3, 5, generator=random)
+            _, old = cqb.update(gradients[[0, 2]], torch.ones(2), old)
+            _, new = cqb.update(gradients[[1]], torch.ones(1), new)
+            update, both = cqb.update(gradients, torch.ones(3), both)
+            assert torch.equal(both["smoothed"][[0, 2]], old["smoothed"])
+            assert torch.equal(both["smoothed"][1], new["smoothed"][0])
+            units = both["smoothed"] / both["smoothed"].norm(dim=1, keepdim=True)
+            assert_close(update, both["smoothed"].norm(dim=1).max() * units.sum(dim=0))
+        train, held_out = losses(3)
+        old = cqb.end_epoch(train[[0, 2]], held_out[[0, 2]], old)
+        new = cqb.end_epoch(train[[1]], held_out[[1]], new)
+        both = cqb.end_epoch(train, held_out, both)
+        for key in ("ratio", "ratio_before"):
+            assert_close(both[key][[0, 2]], old[key], rtol=0, atol=0)
+            assert_close(both[key][1:2], new[key], rtol=0, atol=0)
+        assert (both["ratio"][1] == 1) == (number < 3)  # four epochs of its own
+        assert cqb.weight_decay(both) == pytest.approx(1e-3 * sigmoid(-float(both["ratio_before"].mean())))

@@ -40,7 +40,7 @@ def test_three_steps_by_hand() -> None:
     b = 0.8 / math.sqrt(3)
     _, state = step(db, matrix([1, 1], [-1, -1]), state)
     assert_close(state["smoothed"], b * matrix(one, two) + (1 - b) * matrix([1, 1], [-1, -1]))
-    assert int(state["steps"]) == 3
+    assert state["steps"].tolist() == [3] * len(state["steps"])
 
 
 @pytest.mark.parametrize("fade", [0.0, 0.5, 1.0])
@@ -69,3 +69,21 @@ def test_losses_enter_as_logarithms(log_loss: bool) -> None:
     assert losses.grad.tolist() == pytest.approx([2, 1 / 40, 0] if log_loss else [1, 1, 1])
     assert entered.isfinite().all()
     assert (db.negative_losses is None) != log_loss
+
+
+def test_a_task_that_enters_late_starts_anew_and_the_others_go_on() -> None:
+    """Row by row the memory is that of a balancer of the old tasks alone, and of one of the new task alone."""
+    db = DbMtl(beta=0.8)
+    generator = torch.Generator().manual_seed(0)
+    old = db.init(2, [5], CPU)
+    for _ in range(4):
+        _, old = step(db, torch.randn(2, 5, generator=generator), old)
+    new, both = db.init(1, [5], CPU), db.admit(old, db.init(3, [5], CPU), [0, 2])
+    for _ in range(6):
+        gradients = torch.randn(3, 5, generator=generator)
+        _, old = step(db, gradients[[0, 2]], old)
+        _, new = step(db, gradients[[1]], new)
+        _, both = step(db, gradients, both)
+        assert torch.equal(both["smoothed"][[0, 2]], old["smoothed"])
+        assert torch.equal(both["smoothed"][1:2], new["smoothed"])
+        assert all(weight > 0 for weight in both["weight"].tolist())

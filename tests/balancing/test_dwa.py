@@ -51,3 +51,34 @@ def test_a_task_that_had_no_loss_counts_as_standing_still() -> None:
     for losses in ([0.0, 1.0], [0.5, 1.0]):
         state = dwa.end_epoch(torch.tensor(losses, dtype=torch.float64), torch.zeros(2), state)
     assert weights_of(dwa, state, 2) == [1, 1]
+
+
+def test_a_task_that_enters_late_stands_still_for_two_epochs_of_its_own() -> None:
+    dwa = DynamicWeightAverage(temperature=2)
+    state = dwa.init(2, [5], torch.device("cpu"))
+
+    def close(*losses: float) -> None:
+        nonlocal state
+        state = dwa.end_epoch(torch.tensor(losses, dtype=torch.float64), torch.zeros(len(losses)), state)
+
+    def by_ratios(*ratios: float) -> list[float]:
+        parts = [math.exp(ratio / 2) for ratio in ratios]
+        return pytest.approx([len(parts) * part / sum(parts) for part in parts], rel=1e-12)
+
+    close(4, 1)
+    close(2, 0.9)
+    assert weights_of(dwa, state, 2) == by_ratios(0.5, 0.9)
+    state = dwa.admit(state, dwa.init(3, [5], torch.device("cpu")), [0, 2])
+    assert weights_of(dwa, state, 3) == by_ratios(0.5, 1, 0.9)
+    close(1, 7, 0.9)
+    assert weights_of(dwa, state, 3) == by_ratios(0.5, 1, 1)
+    close(1, 3.5, 0.9)
+    assert weights_of(dwa, state, 3) == by_ratios(1, 0.5, 1)
+
+
+def test_one_that_enters_within_the_first_two_epochs_weighs_one() -> None:
+    dwa = DynamicWeightAverage()
+    state = dwa.init(1, [5], torch.device("cpu"))
+    state = dwa.end_epoch(torch.ones(1, dtype=torch.float64), torch.zeros(1), state)
+    state = dwa.admit(state, dwa.init(2, [5], torch.device("cpu")), [1])
+    assert weights_of(dwa, state, 2) == [1, 1]

@@ -57,3 +57,23 @@ def test_elsewhere_there_is_a_line_an_epoch(small: Callable[..., Config]) -> Non
     assert "beta 0.600 0.700" in lines[0]
     assert lines[0].endswith("best")
     assert "beta" not in lines[1]
+
+
+def test_a_curriculum_shows_its_stage_and_what_trains(small: Callable[..., Config]) -> None:
+    """Numbers of tasks that do not train yet are left out."""
+    stages = [{"tasks": ["momentum"], "epochs": 2}]
+    config = small(training={"max_epochs": 4, "curriculum": stages})
+    row = {**ROW, "best": False, "stage": 1, "active": ["momentum"], "beta": [float("nan"), 0.7]}
+    row["train"] = {"return": float("nan"), "momentum": 0.25}
+    for stage, told in ((1, "seed 0 epoch 2/4 stage 1/1 step 5/10"), (2, "seed 0 epoch 2/4 joint step 5/10")):
+        out = io.StringIO()
+        with progress(Console(file=out, force_terminal=True, width=200), config) as watcher:
+            watcher.step(Moment(0, 2, 5, 10, {"momentum": 0.25}, {}, stage))
+            watcher.epoch(row)
+            watcher.epoch({**ROW, "stage": 2, "active": ["return", "momentum"]})
+        shown = out.getvalue()
+        assert told in shown
+        assert "seed 0 epoch   3 stage 1/1  momentum 0.2500/0.3500  valid IC" in shown
+        assert "beta 0.700  decay" in shown
+        assert "seed 0 epoch   3 joint  return 0.5000/0.6000  momentum" in shown
+        assert "nan" not in shown

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
-from mimstocr.backbones import Inputs
+from mimstocr.backbones import Facts, Inputs
 from mimstocr.backbones.recurrent import Lstm
 from mimstocr.balancing import Balancer, State
 from mimstocr.balancing.cqb import Cqb
@@ -17,6 +18,7 @@ from mimstocr.balancing.equal import EqualWeighting
 from mimstocr.balancing.famo import Famo
 from mimstocr.errors import TrainingError
 from mimstocr.losses.mse import Mse
+from mimstocr.sharing import SharingModule
 from mimstocr.sharing.hard import Hard
 from mimstocr.tasks.returns import Return
 from mimstocr.training.batches import DayBatch
@@ -145,3 +147,82 @@ def test_a_look_back_refuses_too() -> None:
     state = Famo().init(2, [1], torch.device("cpu"))
     with pytest.raises(TrainingError, match=r"balancer famo: .* task 'day' is -1"):
         look_back(model, tasks, batch, Famo(), state)
+
+
+# ---- some of the tasks alone -----------------------------------------------------------------------------------------
+
+THREE = {**TASKS, "month": Return(horizon=20)}
+
+
+class Towers(SharingModule):
+    """A part of all, a part that the second and third task share, a part of each, and a penalty on all of them."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.all = nn.Linear(2, width)
+        self.later = nn.Linear(width, width)
+        self.own = nn.ModuleList([nn.Linear(width, width) for _ in THREE])
+
+    def forward(self, x: Tensor, valid: Tensor, facts: Facts) -> list[Tensor]:
+        first = self.all(x[:, :, -1])
+        states = [first, self.later(first), self.later(first)]
+        return [own(state) for own, state in zip(self.own, states, strict=True)]
+
+    def private(self) -> list[list[nn.Parameter]]:
+        return [list(own.parameters()) for own in self.own]
+
+    def penalty(self) -> Tensor:
+        return torch.stack([parameter.square().sum() for parameter in self.parameters()]).sum()
+
+
+def towers() -> Model:
+    torch.manual_seed(0)
+    model = Model(Lstm(hidden_size=3), Hard(), THREE, Inputs(2, 4))
+    model.shared = Towers(3)
+    return model
+
+
+def batch_of_three() -> DayBatch:
+    _, batch = model_and_batch()
+    return replace(batch, targets={**batch.targets, "month": batch.targets["day"] + 1})
+
+
+@pytest.mark.parametrize("balancer", [EqualWeighting(), Watched(), Cqb(), Famo()], ids=lambda b: b.kind or "watched")
+@pytest.mark.parametrize("names", [["day"], ["week"], ["day", "month"], ["day", "week", "month"]])
+def test_what_no_task_of_the_step_reaches_has_no_gradient(balancer: Balancer, names: list[str]) -> None:
+    """Nor does the penalty reach it; and the rest is as if there were no other tasks."""
+    model, batch = towers(), batch_of_three()
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    outputs = model(batch.x, batch.valid, {})
+    losses = mean_over_days(*daily_losses({name: THREE[name] for name in names}, outputs, batch))
+    sizes = [parameter.numel() for parameter in model.shared_parameters()]
+    backward(model, losses, balancer, balancer.init(len(names), sizes, torch.device("cpu")), names)
+    shared = model.shared
+    assert isinstance(shared, Towers)
+    later = any(name != "day" for name in names)
+    assert all((parameter.grad is not None) == later for parameter in shared.later.parameters())
+    assert all(parameter.grad is not None for parameter in shared.all.parameters())
+    for place, name in enumerate(THREE):
+        for parameter in [*model.heads[name].parameters(), *shared.own[place].parameters()]:
+            assert (parameter.grad is not None) == (name in names)
+
+    if isinstance(balancer, EqualWeighting):  # the sum of what there is, with the penalty
+        alone = towers()
+        total = losses_by_hand(alone, batch, names)
+        touched = [parameter for parameter in model.parameters() if parameter.grad is not None]
+        theirs = [
+            other for other, mine in zip(alone.parameters(), model.parameters(), strict=True) if mine.grad is not None
+        ]
+        inside = {id(parameter) for parameter in alone.shared.parameters()}
+        total = total + sum(parameter.square().sum() for parameter in theirs if id(parameter) in inside)
+        for mine, expected in zip(touched, torch.autograd.grad(total, theirs), strict=True):
+            assert_close(mine.grad, expected)
+
+
+def losses_by_hand(model: Model, batch: DayBatch, names: list[str]) -> Tensor:
+    outputs = model(batch.x, batch.valid, {})
+    days = {name: slice(1) if name == "week" else slice(None) for name in names}  # no label on the second day
+    return torch.stack(
+        [(outputs[name] - batch.targets[name])[days[name]].square().mean(dim=1).mean() for name in names]
+    ).sum()

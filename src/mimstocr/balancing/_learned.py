@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from mimstocr.balancing.base import State
+from mimstocr.balancing.base import Balancer, State, admitted
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 
@@ -34,3 +36,11 @@ def learn(state: State, gradient: Tensor, rate: float, decay: float = 0.0) -> St
         "square": square,
         "steps": torch.tensor(steps),
     }
+
+
+class Learning(Balancer):
+    """A balancer with one such number a task."""
+
+    def admit(self, state: State, fresh: State, known: Sequence[int]) -> State:
+        """The numbers of the tasks so far stay; Adam's memory starts anew, as each number then has others beside it."""
+        return {**fresh, "learned": admitted(state["learned"], fresh["learned"], known)}

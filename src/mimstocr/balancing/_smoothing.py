@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from mimstocr.balancing.base import Balancer
+from mimstocr.balancing.base import Balancer, State, admitted
 
 EPS = 1e-12
 
 
 class LogLosses(Balancer):
-    """A balancer of gradients whose losses may enter as log L."""
+    """A balancer of gradients whose losses may enter as log L, with a memory of each task's gradient."""
 
     reads = "gradients"
 
@@ -25,6 +27,11 @@ class LogLosses(Balancer):
             return None
         return "it takes their logarithm; balancer.log_loss=false takes them as they are"
 
+    def admit(self, state: State, fresh: State, known: Sequence[int]) -> State:
+        """Memory and step numbers of the tasks so far stay; those that enter have none."""
+        kept = {name: admitted(state[name], fresh[name], known) for name in ("smoothed", "steps")}
+        return {**fresh, **kept}
+
     def transform(self, losses: Tensor) -> Tensor:
         """log L, or L itself."""
         return log_losses(losses) if self.log_loss else losses
@@ -35,10 +42,19 @@ def log_losses(losses: Tensor) -> Tensor:
     return losses.clamp_min(EPS).log()
 
 
-def smooth(memory: Tensor, gradients: Tensor, rates: Tensor) -> Tensor:
-    """rate * memory + (1 - rate) * gradient of each task, (K, P), with rates (K,)."""
+def smooth(memory: Tensor, gradients: Tensor, rates: Tensor, steps: Tensor) -> Tensor:
+    """rate * memory + (1 - rate) * gradient of each task, (K, P), with rates (K,).
+
+    In a task's first step, where none of its `steps` (K,) is done, its memory is its gradient (Lin et al. 2023).
+    """
+    first = (steps == 0).expand(len(gradients))
+    if first.all():
+        return gradients.clone()
     rates = rates.to(gradients)[:, None]
-    return rates * memory + (1 - rates) * gradients
+    smoothed = rates * memory + (1 - rates) * gradients
+    if first.any():
+        smoothed[first] = gradients[first]
+    return smoothed
 
 
 def equal_lengths(gradients: Tensor) -> tuple[Tensor, Tensor]:

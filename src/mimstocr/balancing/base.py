@@ -83,6 +83,14 @@ class Balancer(Component):
         """The state after an epoch with mean task losses (K,), float64, in training and on the indicator split."""
         return state
 
+    def admit(self, state: State, fresh: State, known: Sequence[int]) -> State:  # noqa: ARG002
+        """The state when tasks enter the training late: `state` is of those at the places `known` of all.
+
+        `fresh` is what `init` gives for all. By default everything starts anew; a balancer that keeps what it knows
+        of the tasks in `state` lets the others begin as at the start of a training.
+        """
+        return fresh
+
     def weight_decay(self, state: State) -> float | None:  # noqa: ARG002
         """The optimiser's coupled L2 for the coming epoch; none: what training.weight_decay says."""
         return None
@@ -90,6 +98,11 @@ class Balancer(Component):
     def telemetry(self, state: State) -> dict[str, list[float]]:  # noqa: ARG002
         """What is worth a line in the history of an epoch; one value a task, or one in all."""
         return {}
+
+
+def admitted(kept: Tensor, fresh: Tensor, known: Sequence[int], dim: int = 0) -> Tensor:
+    """`fresh`, whose `dim` is of all tasks, with `kept` at the places `known`."""
+    return fresh.index_copy(dim, torch.tensor(known, device=fresh.device), kept)
 
 
 BALANCERS: Registry[type[Balancer]] = Registry("balancer", "mimstocr.balancing")

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mimstocr.balancing._smoothing import EPS, LogLosses, equal_lengths, smooth
-from mimstocr.balancing.base import BALANCERS, State
+from mimstocr.balancing.base import BALANCERS, State, admitted
 
 
 @BALANCERS.register("cqb")
@@ -50,7 +50,7 @@ class Cqb(LogLosses):
         """Zero memory, empty loss history and V = 1."""
         return {
             "smoothed": torch.zeros(n_tasks, sum(sizes), device=device),
-            "steps": torch.zeros((), dtype=torch.int64),
+            "steps": torch.zeros(n_tasks, dtype=torch.int64),
             "train": torch.zeros(0, n_tasks, dtype=torch.float64),
             "indicator": torch.zeros(0, n_tasks, dtype=torch.float64),
             "ratio": torch.ones(n_tasks, dtype=torch.float64),
@@ -69,8 +69,7 @@ class Cqb(LogLosses):
 
         The memory starts as the first gradient, as in DB-MTL (Lin et al. 2023), from which the smoothing comes.
         """
-        first = int(state["steps"]) == 0
-        smoothed = gradients.clone() if first else smooth(state["smoothed"], gradients, self.rates(state))
+        smoothed = smooth(state["smoothed"], gradients, self.rates(state), state["steps"])
         update, _ = equal_lengths(smoothed)
         return update, {**state, "smoothed": smoothed, "steps": state["steps"] + 1}
 
@@ -89,6 +88,16 @@ class Cqb(LogLosses):
             # a task that no longer moves, or whose held-out loss is not finite, keeps its last V
             ratio = torch.where(still | ~latest.isfinite(), ratio, latest)
         return {**state, **history, "ratio": ratio, "ratio_before": state["ratio"]}
+
+    def admit(self, state: State, fresh: State, known: Sequence[int]) -> State:
+        """A task that enters has no losses of earlier epochs: V is 1 until 2 x window epochs of its own are done."""
+        admission = super().admit(state, fresh, known)
+        for name in ("ratio", "ratio_before"):
+            admission[name] = admitted(state[name], fresh[name], known)
+        for name in ("train", "indicator"):
+            nothing = torch.full((len(state[name]), len(fresh["ratio"])), torch.nan, dtype=torch.float64)
+            admission[name] = admitted(state[name], nothing, known, dim=1)
+        return admission
 
     def weight_decay(self, state: State) -> float:
         """decay_n = decay * sigmoid(-mean_k V_{n-1}) (Eq. 21)."""

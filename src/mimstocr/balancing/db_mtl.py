@@ -18,7 +18,7 @@ class DbMtl(LogLosses):
     """DB-MTL: log losses and smoothed gradients rescaled to the largest norm (Lin et al. 2023).
 
     The memory of task k is h_k <- b h_k + (1 - b) g_k, which starts as the first gradient; the step is
-    max_k |h_k| * sum_k h_k / |h_k|. In step number s the forgetting rate is b = beta / s^fade.
+    max_k |h_k| * sum_k h_k / |h_k|. In a task's step number s the forgetting rate is b = beta / s^fade.
     """
 
     beta: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -30,7 +30,7 @@ class DbMtl(LogLosses):
         """Zero memory."""
         return {
             "smoothed": torch.zeros(n_tasks, sum(sizes), device=device),
-            "steps": torch.zeros((), dtype=torch.int64),
+            "steps": torch.zeros(n_tasks, dtype=torch.int64),
             "weight": torch.ones(n_tasks, dtype=torch.float64, device=device),
         }
 
@@ -41,10 +41,8 @@ class DbMtl(LogLosses):
     def update(self, gradients: Tensor, losses: Tensor, state: State) -> tuple[Tensor, State]:  # noqa: ARG002
         """Smooth, then bring all memories to the largest norm and add them; a zero one adds nothing."""
         steps = state["steps"] + 1
-        smoothed = gradients.clone()
-        if int(steps) > 1:
-            rates = torch.full((len(gradients),), self.rate(int(steps)), dtype=torch.float64)
-            smoothed = smooth(state["smoothed"], gradients, rates)
+        rates = [self.rate(step) for step in steps.expand(len(gradients)).tolist()]
+        smoothed = smooth(state["smoothed"], gradients, torch.tensor(rates, dtype=torch.float64), state["steps"])
         update, norms = equal_lengths(smoothed)
         weight = torch.where(norms > 0, norms.max().double() / norms.double(), 0.0)
         return update, {**state, "smoothed": smoothed, "steps": steps, "weight": weight}

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mimstocr.balancing.base import BALANCERS, Balancer, State
+from mimstocr.balancing.base import BALANCERS, Balancer, State, admitted
 
 
 @BALANCERS.register("dwa")
@@ -42,8 +42,17 @@ class DynamicWeightAverage(Balancer):
     def end_epoch(self, train: Tensor, indicator: Tensor, state: State) -> State:  # noqa: ARG002
         """The weights of the coming epoch; a ratio that is not finite counts as 1, a loss that stands still."""
         history = torch.cat([state["train"], train[None]])[-2:]
+        return self._weighed(history, state["weight"])
+
+    def admit(self, state: State, fresh: State, known: Sequence[int]) -> State:
+        """A task that enters counts as one whose loss stands still until it has two epochs of its own."""
+        nothing = torch.full((len(state["train"]), len(fresh["weight"])), torch.nan, dtype=torch.float64)
+        return self._weighed(admitted(state["train"], nothing, known, dim=1), fresh["weight"])
+
+    def _weighed(self, history: Tensor, before: Tensor) -> State:
+        """The state after the epochs in `history`; `before`: the weights as long as there are fewer than two."""
         if len(history) < 2:
-            return {**state, "train": history}
+            return {"train": history, "weight": before}
         ratio = history[1] / history[0]
         ratio = torch.where(ratio.isfinite(), ratio, 1.0)
         return {"train": history, "weight": len(ratio) * torch.softmax(ratio / self.temperature, dim=0)}

@@ -9,14 +9,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mimstocr.balancing._learned import learn, start
-from mimstocr.balancing.base import BALANCERS, Balancer, State
+from mimstocr.balancing._learned import Learning, learn, start
+from mimstocr.balancing.base import BALANCERS, State
 
 EPS = 1e-8
 
 
 @BALANCERS.register("famo")
-class Famo(Balancer):
+class Famo(Learning):
     """FAMO: all losses made to fall at one rate, read off the losses before and after a step (Liu et al. 2023).
 
     The step follows c sum_k z_k log L_k with z = softmax(w) and c = 1 / sum_k (z_k / L_k), so that the weights of the

@@ -9,15 +9,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mimstocr.balancing._learned import learn, start
-from mimstocr.balancing.base import BALANCERS, Balancer, State
+from mimstocr.balancing._learned import Learning, learn, start
+from mimstocr.balancing.base import BALANCERS, State, admitted
 
 FLOOR = 1e-3
 """The lowest weight: no task is switched off or turned around."""
 
 
 @BALANCERS.register("gradnorm")
-class GradNorm(Balancer):
+class GradNorm(Learning):
     """GradNorm: learned weights that bring all tasks to one training rate (Chen et al. 2018).
 
     Minimises sum_k |G_k - mean(G) r_k^alpha| in the weights w_k, the target held constant: G_k = w_k |grad L_k|,
@@ -57,6 +57,11 @@ class GradNorm(Balancer):
         state = learn(state, gradient, self.learning_rate)
         learned = state["learned"].clamp_min(FLOOR)
         return update, {**state, "learned": learned * len(learned) / learned.sum(), "first": first}
+
+    def admit(self, state: State, fresh: State, known: Sequence[int]) -> State:
+        """Weights and first losses of the tasks so far stay; a task that enters has weight 1, so the sum is right."""
+        admission = super().admit(state, fresh, known)
+        return {**admission, "first": admitted(state["first"], fresh["first"], known)}
 
     def telemetry(self, state: State) -> dict[str, list[float]]:
         """The weights as they stand."""

@@ -9,12 +9,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mimstocr.balancing._learned import learn, start
-from mimstocr.balancing.base import BALANCERS, Balancer, State
+from mimstocr.balancing._learned import Learning, learn, start
+from mimstocr.balancing.base import BALANCERS, State
 
 
 @BALANCERS.register("uw")
-class UncertaintyWeighting(Balancer):
+class UncertaintyWeighting(Learning):
     """UW: losses weighted by learned task uncertainties (Kendall, Gal & Cipolla 2018).
 
     Minimises sum_k L_k / (2 s_k^2) + log s_k, with the log-variances t_k = log s_k^2 learned from 0 by Adam. The

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -21,22 +20,26 @@ def command(
     ] = None,
     split: Annotated[str, typer.Option(help="valid or test.")] = "test",
     explain: Annotated[
-        datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], help="List each order of this day: what was filled, why not, its costs."),
+        str | None,
+        typer.Option(
+            metavar="YYYY-MM-DD[THH:MM]", help="List each order of this day: what was filled, why not, its costs."
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the daily table, or the orders explained, as CSV.")
     ] = None,
 ) -> None:
     """Follow a strategy in a market over a split: net, gross, the universe's mean and the index over the same days."""
+    from mimstocr.cli.days import read_day
     from mimstocr.cli.tables import print_backtest, print_orders, terms_in_words
+    from mimstocr.data.panel import day_text
     from mimstocr.errors import ConfigError
     from mimstocr.workflow import explain_day, run_backtest
 
     if output is not None and output.exists():
         raise ConfigError(f"{output} exists already; nothing was written over, choose another name")
     if explain is not None:
-        told = explain_day(run, explain.date(), overrides=overrides or (), split=split)
+        told = explain_day(run, read_day(explain, "--explain"), overrides=overrides or (), split=split)
         if output is not None:
             told.orders.write_csv(output)
         print_orders(Console(), told)
@@ -44,7 +47,7 @@ def command(
     result = run_backtest(run, overrides=overrides or (), split=split)
     if output is not None:
         result.table().write_csv(output)
-    title = f"{run.name}: {result.days[0]} to {result.days[-1]}, {terms_in_words(result.settings)}"
+    title = f"{run.name}: {day_text(result.days[0])} to {day_text(result.days[-1])}, {terms_in_words(result.settings)}"
     print_backtest(Console(), result.metrics, title, result.counts)
     orders = result.net.reasons()
     total = max(sum(orders.values()), 1)

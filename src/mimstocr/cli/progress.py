@@ -48,25 +48,34 @@ class _Display:
         self.bars.update(
             self.bar[moment.seed],
             completed=(moment.epoch - 1) * moment.steps + moment.step,
-            description=f"seed {moment.seed} epoch {moment.epoch}/{epochs} step {moment.step}/{moment.steps}",
+            description=f"seed {moment.seed} epoch {moment.epoch}/{epochs}{self._stage(moment.stage)} "
+            f"step {moment.step}/{moment.steps}",
             told="  ".join(told + _balancing(moment.telemetry)),
         )
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Print the epoch's line."""
-        parts = [f"seed {row['seed']} epoch {row['epoch']:>3}"]
-        parts += [f"{name} {row['train'][name]:.4f}/{row['valid'][name]:.4f}" for name in self.learned]
+        parts = [f"seed {row['seed']} epoch {row['epoch']:>3}{self._stage(row.get('stage', 0))}"]
+        active = row.get("active", self.learned)
+        parts += [f"{name} {row['train'][name]:.4f}/{row['valid'][name]:.4f}" for name in active]
         parts.append(f"valid IC {_number(row['ic'])} RankIC {_number(row['rank_ic'])}")
         parts += _balancing(row)
         parts.append(f"{row['seconds']:.1f} s{'  best' if row['best'] else ''}")
         self.console.print("  ".join(parts), highlight=False, soft_wrap=True)
+
+    def _stage(self, stage: int) -> str:
+        """Where the curriculum stands, if there is one."""
+        stages = len(self.config.training.curriculum)
+        if stage == 0:
+            return ""
+        return " joint" if stage > stages else f" stage {stage}/{stages}"
 
 
 def _balancing(told: Mapping[str, Any]) -> list[str]:
     """beta and decay, of a balancer that has them."""
     parts = []
     if "beta" in told:
-        parts.append("beta " + " ".join(f"{value:.3f}" for value in told["beta"]))
+        parts.append("beta " + " ".join(f"{value:.3f}" for value in told["beta"] if not math.isnan(value)))
     if "decay" in told:
         parts.append(f"decay {told['decay'][0]:.2e}")
     return parts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +12,12 @@ from rich.console import Console
 def command(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     day: Annotated[
-        str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="A trading day; default: the last of the data.")
+        str | None,
+        typer.Option(
+            "--date",
+            metavar="YYYY-MM-DD[THH:MM]",
+            help="A trading day, or the time of a bar within the day; default: the last of the data.",
+        ),
     ] = None,
     top: Annotated[int | None, typer.Option(min=1, help="Only the best so many.")] = None,
     source: Annotated[
@@ -22,18 +26,15 @@ def command(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write CSV there instead.")] = None,
 ) -> None:
     """Rank the stocks of a day, best first; by default the last day of the data, whose outcome is not known yet."""
+    from mimstocr.cli.days import read_day
     from mimstocr.cli.tables import print_list
     from mimstocr.errors import ConfigError
     from mimstocr.workflow import recommend
 
-    try:
-        wanted = None if day is None else date.fromisoformat(day)
-    except ValueError:
-        raise ConfigError(f"--date: expected YYYY-MM-DD, got {day!r}") from None
-    ranked = recommend(run, day=wanted, top=top, source=source)
+    ranked = recommend(run, day=None if day is None else read_day(day, "--date"), top=top, source=source)
     if output is not None:
         if output.exists():
             raise ConfigError(f"{output} exists already; nothing was written over, choose another name")
         ranked.write_csv(output)
         return
-    print_list(Console(), ranked, f"{run.name}: scores at the close of {ranked['date'][0]}")
+    print_list(Console(), ranked, f"{run.name}: scores at the close of {ranked['date'].sort()[-1]}")

@@ -14,6 +14,7 @@ from rich.text import Text
 from mimstocr.backtest import BacktestSettings
 from mimstocr.backtest.explain import Explained
 from mimstocr.data.inspect import Inspection
+from mimstocr.data.panel import day_text
 from mimstocr.studies.exhibits.base import Table as StudyTable
 from mimstocr.workflow import RunResult
 
@@ -90,12 +91,25 @@ def print_evidence(console: Console, evidence: Mapping[str, Any], title: str) ->
     console.print(table)
     for seed, found in evidence["seeds"].items():
         for task, own in found["tasks"].items():
-            if "accuracy" in own:
-                console.print(
-                    f"seed {seed}, {task}: accuracy {_percent(own['accuracy'])} (always the most frequent level: "
-                    f"{_percent(own['majority'])}), macro-F1 {_plain(own['macro_f1'])}",
-                    highlight=False,
-                )
+            if told := _task_in_words(own):
+                console.print(f"seed {seed}, {task}: {told}", highlight=False, soft_wrap=True)
+
+
+def _task_in_words(own: Mapping[str, Any]) -> str:
+    """The chief figures of a task beside the main one, with the baseline that each must beat."""
+    if "accuracy" in own:
+        told = f"accuracy {_percent(own['accuracy'])} (always the most frequent: {_percent(own['majority'])})"
+        figures = {"macro_f1": "macro-F1", "daily_auc": "daily AUC"}
+        return ", ".join([told, *(f"{label} {_plain(own[key])}" for key, label in figures.items() if key in own)])
+    if "qlike" in own:
+        reference = own.get("reference") or {}
+        return (
+            f"RankIC {_plain(own['rank_ic'])}, QLIKE {_plain(own['qlike'])} (trailing volatility: "
+            f"{_plain(reference.get('qlike'))})"
+        )
+    if "r2_zero" in own:
+        return f"RankIC {_plain(own['rank_ic'])}, R2 against 0 {_plain(own['r2_zero'])}"
+    return ""
 
 
 def print_backtest(
@@ -118,8 +132,8 @@ def print_backtest(
 
 def print_orders(console: Console, told: Explained) -> None:
     """Every order of a day, with the cash before and after."""
-    decided = "no decision" if told.decided is None else f"decided by the scores of {told.decided}"
-    table = Table(title=f"{told.day}: {decided}", title_justify="left")
+    decided = "no decision" if told.decided is None else f"decided by the scores of {day_text(told.decided)}"
+    table = Table(title=f"{day_text(told.day)}: {decided}", title_justify="left")
     kinds = told.orders.columns[told.orders.columns.index("value") + 1 : told.orders.columns.index("outcome")]
     for name in ("symbol", "side", "rank", "held", "wanted", "filled", "price", "value", "costs", "cash", "outcome"):
         table.add_column(name, justify="left" if name in ("symbol", "side", "outcome") else "right", no_wrap=True)
@@ -164,12 +178,14 @@ def _amount(value: float | None, digits: int) -> str:
 def print_list(console: Console, ranked: pl.DataFrame, title: str) -> None:
     """A ranked list; of a task with levels the likeliest one and its odds."""
     table = Table(title=title, title_justify="left")
-    tasks = dict.fromkeys(name.partition(".")[0] for name in ranked.columns[4:])
-    for name in ("rank", "symbol", "score", *tasks):
-        table.add_column(name, justify="left" if name == "symbol" else "right")
+    tasks = dict.fromkeys(name.partition(".")[0] for name in ranked.columns[ranked.columns.index("score") + 1 :])
+    words = ["symbol", *(["asset_class"] if "asset_class" in ranked.columns else [])]
+    words += ["date"] if ranked["date"].n_unique() > 1 else []
+    for name in ("rank", *words, "score", *tasks):
+        table.add_column(name.replace("_", " "), justify="left" if name in words else "right")
     for row in ranked.iter_rows(named=True):
         shown = [_answer({key: value for key, value in row.items() if key.partition(".")[0] == task}) for task in tasks]
-        table.add_row(str(row["rank"]), row["symbol"], f"{row['score']:.4f}", *shown)
+        table.add_row(str(row["rank"]), *(str(row[name]) for name in words), f"{row['score']:.4f}", *shown)
     console.print(table)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Protocol
@@ -23,6 +23,7 @@ from mimstocr.errors import ConfigError, RunError, TrainingError
 from mimstocr.tasks import Task
 from mimstocr.training.batches import DayBatch, DayBatches
 from mimstocr.training.checkpoint import load_checkpoint, part, save_checkpoint
+from mimstocr.training.curriculum import Phase, phase_of
 from mimstocr.training.interrupt import Stop
 from mimstocr.training.model import Model
 from mimstocr.training.objective import backward, checked, daily_losses, look_back, mean_over_days
@@ -42,9 +43,11 @@ class Moment(NamedTuple):
     step: int
     steps: int
     losses: dict[str, float]
-    """Mean training loss of each task in the epoch so far."""
+    """Mean training loss of each task that trains, in the epoch so far."""
     telemetry: Mapping[str, list[float]]
     """What the balancer tells of the epoch, such as beta and decay."""
+    stage: int = 0
+    """Of the curriculum, from 1; the joint phase is the one after the last. 0: there is no curriculum."""
 
 
 class Watcher(Protocol):
@@ -84,6 +87,8 @@ class Setting:
     """The concepts that the backbone reads, which a checkpoint carries."""
     constants: Mapping[str, Tensor]
     """Fitted constants of the features, which a checkpoint carries."""
+    classes: Sequence[str] = ()
+    """The asset classes, where there are several, which a checkpoint carries."""
 
 
 @dataclass
@@ -94,7 +99,7 @@ class Position:
     done: int = 0
     """Steps of the current epoch that are done."""
     losses: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
-    """Task losses (steps, K) of the current epoch, zeros where a step is still to come."""
+    """Losses (steps, K) of the K tasks that train in the current epoch, zeros where a step is still to come."""
     seconds: float = 0.0
     """Time spent in the current epoch before the last stop."""
     best: float = math.nan
@@ -116,10 +121,10 @@ class Trainer:
             lr=setting.training.learning_rate,
             weight_decay=setting.training.weight_decay,
         )
-        sizes = [parameter.numel() for parameter in self.model.shared_parameters()]
-        self.balance: State = setting.balancer.init(len(setting.tasks), sizes, setting.device)
         self.at = Position()
-        self._sign = _direction(setting.training.monitor, setting.tasks)
+        self.phase = self._phase_after([])
+        self.balance = self._fresh_balance()
+        self._sign = direction(setting.training.monitor, setting.tasks)
 
     @property
     def last(self) -> Path:
@@ -137,8 +142,8 @@ class Trainer:
         while not self.at.finished:
             if not self._epoch(watcher, stop):
                 return False
-            stale = self.at.epoch - self.at.best_epoch
-            self.at.finished = self.at.epoch >= training.max_epochs or stale >= training.patience
+            stale = self.phase.joint and self.at.epoch - self.at.best_epoch >= training.patience
+            self.at.finished = self.at.epoch >= training.max_epochs or stale
             if not self.at.finished:
                 self.at.epoch += 1
             self.at.done, self.at.seconds = 0, 0.0
@@ -156,17 +161,47 @@ class Trainer:
     def _epoch_seed(self) -> int:
         return self.seed * 1_000_003 + self.at.epoch
 
+    @property
+    def _tasks(self) -> dict[str, Task]:
+        """The tasks that train now."""
+        return {name: self.setting.tasks[name] for name in self.phase.active}
+
+    def _phase_after(self, history: Sequence[Mapping[str, Any]]) -> Phase:
+        """What trains in the epoch that follows these."""
+        return phase_of(self.setting.training.curriculum, list(self.setting.tasks), history)
+
+    def _fresh_balance(self) -> State:
+        """The balancer's first state, for the tasks that train now."""
+        sizes = [parameter.numel() for parameter in self.model.shared_parameters()]
+        return self.setting.balancer.init(len(self.phase.active), sizes, self.setting.device)
+
+    def _enter(self) -> None:
+        """Let the tasks of the current epoch in; to the balancer those that are new stand as at a training's start."""
+        before, self.phase = self.phase, self._phase_after(self.at.history)
+        if before.active != self.phase.active:
+            known = [self.phase.active.index(name) for name in before.active]
+            self.balance = self.setting.balancer.admit(self.balance, self._fresh_balance(), known)
+
+    def _set_rates(self) -> None:
+        """The optimiser's step size and weight decay in the current epoch."""
+        training = self.setting.training
+        decay = self.setting.balancer.weight_decay(self.balance)
+        group = self.optimizer.param_groups[0]
+        if decay is not None:
+            group["weight_decay"] = decay
+        if self.phase.joint and training.joint_learning_rate is not None:
+            group["lr"] = training.joint_learning_rate
+
     def _epoch(self, watcher: Watcher, stop: Stop) -> bool:
         started = time.perf_counter() - self.at.seconds
         saved = looked = time.monotonic()
-        decay = self.setting.balancer.weight_decay(self.balance)
-        if decay is not None:
-            self.optimizer.param_groups[0]["weight_decay"] = decay
         batches = self.order()
         if self.at.done == 0:
-            self.at.losses = torch.zeros(len(batches), len(self.setting.tasks), device=self.setting.device)
+            self._enter()
+            self.at.losses = torch.zeros(len(batches), len(self.phase.active), device=self.setting.device)
             # dropout too depends on seed and epoch alone; within an epoch the checkpoint has it
             torch.manual_seed(self._epoch_seed())
+        self._set_rates()
         self.model.train()
         for number in range(self.at.done, len(batches)):
             self._step(batches[number])
@@ -176,7 +211,8 @@ class Trainer:
                 looked = now
                 losses = self._losses_so_far(batches)
                 telemetry = self.setting.balancer.telemetry(self.balance)
-                watcher.step(Moment(self.seed, self.at.epoch, number + 1, len(batches), losses, telemetry))
+                stage = self.phase.stage if self.setting.training.curriculum else 0
+                watcher.step(Moment(self.seed, self.at.epoch, number + 1, len(batches), losses, telemetry, stage))
             if due:
                 self.at.seconds = time.perf_counter() - started
                 self.save()
@@ -187,16 +223,16 @@ class Trainer:
         return True
 
     def _step(self, days: list[int]) -> None:
-        setting = self.setting
+        setting, tasks = self.setting, self._tasks
         batch = setting.batches(days)
         outputs = self.model(batch.x, batch.valid, batch.facts)
-        losses = mean_over_days(*daily_losses(setting.tasks, outputs, batch))
+        losses = mean_over_days(*daily_losses(tasks, outputs, batch))
         if setting.device.type == "cpu" and not losses.isfinite().all():  # a GPU is not made to wait at every step
             suspects = [("windows", batch.x), *self.model.named_parameters(), *outputs.items()]
             self._refuse(losses, days, self.at.done + 1, suspects, self._blamed(batch, outputs))
-        self.balance = backward(self.model, losses, setting.balancer, self.balance)
+        self.balance = backward(self.model, losses, setting.balancer, self.balance, list(tasks))
         self.optimizer.step()
-        self.balance = look_back(self.model, setting.tasks, batch, setting.balancer, self.balance)
+        self.balance = look_back(self.model, tasks, batch, setting.balancer, self.balance)
         self.at.losses[self.at.done] = losses.detach()
         self.at.done += 1
 
@@ -207,9 +243,9 @@ class Trainer:
         if len(bad):
             number = int(bad[0])
             for before in losses[: number + 1]:  # on a GPU a refused loss shows by the NaN that came of it
-                checked(before, self.setting.tasks, self.setting.balancer)
+                checked(before, self.phase.active, self.setting.balancer)
             self._refuse(losses[number], batches[number], number + 1, list(self.model.named_parameters()))
-        return dict(zip(self.setting.tasks, losses.mean(dim=0).tolist(), strict=True))
+        return dict(zip(self.phase.active, losses.mean(dim=0).tolist(), strict=True))
 
     def _blamed(self, batch: DayBatch, outputs: Mapping[str, Tensor]) -> str:
         """The stocks whose windows or outputs are not finite, in words."""
@@ -224,7 +260,7 @@ class Trainer:
     def _refuse(
         self, losses: Tensor, days: list[int], step: int, suspects: Sequence[tuple[str, Tensor]], blamed: str = ""
     ) -> NoReturn:
-        task = next(name for name, loss in zip(self.setting.tasks, losses, strict=True) if not loss.isfinite())
+        task = next(name for name, loss in zip(self.phase.active, losses, strict=True) if not loss.isfinite())
         first = next((name for name, tensor in suspects if not tensor.isfinite().all()), "the loss itself")
         raise TrainingError(
             f"the loss of task {task!r} is not finite on {', '.join(str(self.setting.dates[day]) for day in days)} "
@@ -242,29 +278,46 @@ class Trainer:
             indicator = predict(
                 self.model, setting.tasks, setting.batches, setting.indicator_days, len(setting.symbols)
             ).losses
-        self.balance = setting.balancer.end_epoch(train, torch.from_numpy(indicator), self.balance)
         names = list(setting.tasks)
+        places = [names.index(name) for name in self.phase.active]
+        self.balance = setting.balancer.end_epoch(train, torch.from_numpy(indicator[places]), self.balance)
         row: dict[str, Any] = {
             "seed": self.seed,
             "epoch": self.at.epoch,
-            "train": dict(zip(names, train.tolist(), strict=True)),
+            "train": dict.fromkeys(names, math.nan) | dict(zip(self.phase.active, train.tolist(), strict=True)),
             "valid": dict(zip(names, predicted.losses.tolist(), strict=True)),
             **setting.figures(predicted),
-            **telemetry,
+            **self._of_all(telemetry),
         }
+        if setting.training.curriculum:
+            row |= {"stage": self.phase.stage, "active": list(self.phase.active)}
         if setting.indicator_days is not None:
             row["indicator"] = dict(zip(names, indicator.tolist(), strict=True))
         if setting.curve_days:
             seen = predict(self.model, setting.tasks, setting.batches, setting.curve_days, len(setting.symbols))
             row["test"] = dict(zip(names, seen.losses.tolist(), strict=True))
-        value = _monitored(row, setting.training.monitor)
-        row["best"] = math.isnan(self.at.best) or self._sign * (value - self.at.best) > 0
+        value = monitored(row, setting.training.monitor)
+        better = math.isnan(self.at.best) or self._sign * (value - self.at.best) > 0
+        row["best"] = self.phase.joint and better  # before, the main task's head may be untrained
         row["seconds"] = time.perf_counter() - started
         if row["best"]:
             self.at.best, self.at.best_epoch = value, self.at.epoch
         self.at.history.append(row)
         if row["best"]:
             save_checkpoint(self.best, self._weights(), self._header())
+
+    def _of_all(self, telemetry: Mapping[str, list[float]]) -> dict[str, list[float]]:
+        """Telemetry of the tasks that train, with NaN at the places of those that do not."""
+        names, active = list(self.setting.tasks), self.phase.active
+        if len(active) == len(names):
+            return dict(telemetry)
+        whole = self.setting.balancer.telemetry(self.setting.balancer.init(len(names), [1], torch.device("cpu")))
+        told: dict[str, list[float]] = {}
+        for key, values in telemetry.items():
+            by_task = dict(zip(active, values, strict=False))
+            one_a_task = len(whole[key]) == len(names)
+            told[key] = [by_task.get(name, math.nan) for name in names] if one_a_task else values
+        return told
 
     def _weights(self) -> dict[str, Tensor]:
         model = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
@@ -275,6 +328,7 @@ class Trainer:
             "identity": dict(self.setting.identity),
             "features": list(self.setting.features),
             "concepts": list(self.setting.concepts),
+            "classes": list(self.setting.classes),
             "seed": self.seed,
             "epoch": self.at.epoch,
             "done": self.at.done,
@@ -318,6 +372,9 @@ class Trainer:
             history=header["history"],
             finished=header["finished"],
         )
+        # between two epochs the balancer's state is still of the tasks of the one before
+        rows = self.at.history if self.at.done else self.at.history[:-1]
+        self.phase = self._phase_after(rows)
         training = self.setting.training
         if (
             self.at.finished
@@ -340,24 +397,26 @@ class Trainer:
         self.optimizer.load_state_dict(whole)
 
 
-def _direction(monitor: str, tasks: Mapping[str, Task]) -> int:
-    """+1 when higher is better, -1 when lower is."""
+def direction(monitor: str, tasks: Iterable[str]) -> int:
+    """+1 when a higher figure is better, -1 when a lower is. Raises ConfigError when it is unknown."""
     known = ["rank_ic", "ic", "loss", *(f"loss.{name}" for name in tasks)]
     if monitor not in known:
         raise ConfigError(f"training.monitor: unknown figure {monitor!r}; known: {', '.join(known)}")
     return -1 if monitor.startswith("loss") else 1
 
 
-def _monitored(row: Mapping[str, Any], monitor: str) -> float:
+def monitored(row: Mapping[str, Any], monitor: str) -> float:
+    """The validation figure of a row of the history; NaN where its file has null for what is not a number."""
     if monitor == "loss":
         return float(sum(row["valid"].values()))
-    if monitor.startswith("loss."):
-        return float(row["valid"][monitor.removeprefix("loss.")])
-    return float(row[monitor])
+    value = row["valid"][monitor.removeprefix("loss.")] if monitor.startswith("loss.") else row[monitor]
+    return math.nan if value is None else float(value)
 
 
 def _check_identity(saved: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:
-    if account := differences(saved, asked):
+    # what is empty is as if it were not said: a setting that the version before did not have
+    said = [{key: value for key, value in each.items() if value not in (None, [], {})} for each in (saved, asked)]
+    if account := differences(*said):
         raise RunError(
             f"{path} belongs to another config or other data ({account}); resume with the run's own config and data, "
             "or give the new run another name"

@@ -3,13 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from mimstocr.backbones import Backbone, Facts, Inputs
-from mimstocr.sharing import Sharing
+from mimstocr.sharing import Mixing, Sharing, SharingModule
 from mimstocr.tasks import Task
+
+EMBEDDING = 4
+"""Numbers that tell the asset classes apart: few beside the features, enough for five classes to be all alike or all
+different in any way that a linear layer sees."""
+
+
+class WithClasses(SharingModule):
+    """A sharing structure whose inputs carry a learned embedding of the stock's asset class at every step."""
+
+    def __init__(self, inner: SharingModule, n_classes: int) -> None:
+        super().__init__()
+        self.inner = inner
+        self.classes = nn.Embedding(n_classes, EMBEDDING)
+
+    def forward(self, x: Tensor, valid: Tensor, facts: Facts) -> list[Tensor]:
+        """[D, N, L, F] and the fact `asset_class` to one [D, N, width] a task."""
+        return list(self.inner(self._widened(x, facts), valid, facts))
+
+    def private(self) -> list[list[nn.Parameter]]:
+        """Those of the structure: the embedding is of all tasks."""
+        return self.inner.private()
+
+    def penalty(self) -> Tensor | None:
+        """That of the structure."""
+        return self.inner.penalty()
+
+    def mixing(self, x: Tensor, valid: Tensor, facts: Facts) -> list[Mixing]:
+        """That of the structure."""
+        return self.inner.mixing(self._widened(x, facts), valid, facts)
+
+    def _widened(self, x: Tensor, facts: Facts) -> Tensor:
+        of = self.classes(facts["asset_class"])[:, :, None, :]
+        return torch.cat([x, of.expand(-1, -1, x.shape[2], -1)], dim=-1)
 
 
 class Model(nn.Module):
@@ -21,7 +55,9 @@ class Model(nn.Module):
 
     def __init__(self, backbone: Backbone, sharing: Sharing, tasks: Mapping[str, Task], inputs: Inputs) -> None:
         super().__init__()
-        self.shared = sharing.build(backbone, list(tasks), inputs)
+        seen = replace(inputs, n_features=inputs.n_features + EMBEDDING) if inputs.n_classes else inputs
+        shared = sharing.build(backbone, list(tasks), seen)
+        self.shared = WithClasses(shared, inputs.n_classes) if inputs.n_classes else shared
         self.heads = nn.ModuleDict({name: nn.Linear(backbone.width, task.width) for name, task in tasks.items()})
 
     def own_parameters(self) -> list[list[nn.Parameter]]:

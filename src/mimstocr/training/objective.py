@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -39,40 +39,59 @@ def mean_over_days(losses: Tensor, present: Tensor) -> Tensor:
     return losses.where(present, 0.0).sum(dim=1) / present.sum(dim=1).clamp_min(1)
 
 
-def backward(model: Model, losses: Tensor, balancer: Balancer, state: State) -> State:
-    """Set every parameter's gradient from the task losses [K]; gives the balancer's new state.
+def backward(
+    model: Model, losses: Tensor, balancer: Balancer, state: State, tasks: Sequence[str] | None = None
+) -> State:
+    """Set every parameter's gradient from the losses [K] of `tasks`, by default all; gives the balancer's new state.
 
-    One backward pass in all for a balancer that reads losses, one a task for one that reads gradients. Raises
+    One backward pass in all for a balancer that reads losses, one a task for one that reads gradients. With some of
+    the tasks alone, a parameter that none of them reaches is left without gradient, so that the optimiser leaves it
+    and its moments as they are: heads and private parts of the other tasks, and what these alone share. Raises
     TrainingError for a loss below 0 under a balancer that refuses it.
     """
-    losses = checked(losses, model.heads, balancer)
+    tasks = list(model.heads) if tasks is None else tasks
+    losses = checked(losses, tasks, balancer)
     entered = balancer.transform(losses)
     model.zero_grad(set_to_none=True)
     if balancer.reads == "losses":
         weights, state = balancer.weights(entered.detach(), state)
         torch.autograd.backward((weights * entered).sum())
     else:
-        state = _by_gradients(model, entered, losses, balancer, state)
+        state = _by_gradients(model, tasks, entered, losses, balancer, state)
     penalty = model.shared.penalty()
     if penalty is not None:
+        out = [parameter for parameter in model.parameters() if parameter.grad is None]
         torch.autograd.backward(penalty)
+        if len(tasks) < len(model.heads):
+            for parameter in out:
+                parameter.grad = None
     return state
 
 
-def _by_gradients(model: Model, entered: Tensor, losses: Tensor, balancer: Balancer, state: State) -> State:
+def _by_gradients(
+    model: Model, tasks: Sequence[str], entered: Tensor, losses: Tensor, balancer: Balancer, state: State
+) -> State:
     """Gradients of the shared parameters by the balancer's update, of each task's own by its transformed loss."""
     shared = model.shared_parameters()
+    of_task = dict(zip(model.heads, model.own_parameters(), strict=True))
+    reached = [len(tasks) == len(model.heads)] * len(shared)
     rows = []
-    for k, own in enumerate(model.own_parameters()):
-        last = k == len(model.heads) - 1
-        grads = torch.autograd.grad(entered[k], shared + own, retain_graph=not last, materialize_grads=True)
-        rows.append(torch.cat([grad.reshape(-1) for grad in grads[: len(shared)]]))
-        for parameter, grad in zip(own, grads[len(shared) :], strict=True):
+    for k, name in enumerate(tasks):
+        own = of_task[name]
+        grads = torch.autograd.grad(entered[k], shared + own, retain_graph=k < len(tasks) - 1, allow_unused=True)
+        reached = [before or grad is not None for before, grad in zip(reached, grads, strict=False)]
+        whole = [
+            torch.zeros_like(parameter) if grad is None else grad
+            for parameter, grad in zip(shared + own, grads, strict=True)
+        ]
+        rows.append(torch.cat([grad.reshape(-1) for grad in whole[: len(shared)]]))
+        for parameter, grad in zip(own, whole[len(shared) :], strict=True):
             parameter.grad = grad
     update, state = balancer.update(torch.stack(rows), losses.detach(), state)
     done = 0
-    for parameter in shared:
-        parameter.grad = update[done : done + parameter.numel()].view_as(parameter)
+    for parameter, some in zip(shared, reached, strict=True):
+        if some:
+            parameter.grad = update[done : done + parameter.numel()].view_as(parameter)
         done += parameter.numel()
     return state
 

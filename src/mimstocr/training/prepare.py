@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from mimstocr.config import Config
 from mimstocr.data import load_panel
+from mimstocr.data.assets import OwnCalendar, by_class, class_names, own_calendars
 from mimstocr.data.concepts import concept_names
 from mimstocr.data.facts import Fact, gather_facts
 from mimstocr.data.panel import Days, Matrix, Panel, days_of, fingerprint, symbols_of, usable
-from mimstocr.data.splits import Splits, resolve_splits
+from mimstocr.data.splits import Split, Splits, labelled_days, resolve_splits
 from mimstocr.errors import ConfigError, DataError
 from mimstocr.features import Fitted
+from mimstocr.features.by_class import fit_by_class
 from mimstocr.tasks import Task
 from mimstocr.training.batches import DayBatches
 
@@ -36,10 +38,16 @@ class Prepared:
     fitted: Fitted
     concepts: list[str]
     """The concepts that the backbone reads."""
+    classes: list[str]
+    """The asset classes, where there are several."""
     learned: dict[str, Task]
     labels: dict[str, Matrix]
     """Every configured task to (days, symbols) raw labels, NaN outside the labelled days of the splits: a label
     ends inside its own split."""
+    starts: dict[str, float]
+    """Learned task to where its head's bias starts."""
+    references: dict[str, Matrix]
+    """Learned task to (days, symbols) what one would say without a model, where something is usual."""
     batches: DayBatches
     train_days: list[int]
     """Days that train, those held out for the balancer's indicator left out."""
@@ -64,23 +72,21 @@ def prepare(config: Config) -> Prepared:
     panel = load_panel(config.data)
     if "concepts" in panel and "concepts" not in config.backbone.reads:
         panel = panel.drop_vars(["concepts", "concept"])  # what nobody reads is no part of what a result depends on
+    if "extra" in panel and "extra" not in config.features.reads:
+        panel = panel.drop_vars(["extra", "column"])
     days = days_of(panel)
     splits = resolve_splits(config.splits, days, config.reach)
     rows = usable(panel)
-    fitted = config.features.fit(panel, panel["member"].values & _within(len(days), splits.train.days))
-    labelled = np.zeros(len(days), dtype=bool)
-    for split in (splits.train, splits.valid, splits.test):
-        labelled[split.labelled] = True
+    calendars = own_calendars(panel)
+    inside = {own.name: labelled_days(splits, own.days, config.reach, own.name) for own in calendars}
+    fitted = fit_by_class(config.features, calendars, panel["member"].values & _within(len(days), splits.train.days))
     facts = gather_facts(config.backbone.reads, panel)
-    labels = {
-        name: np.where(labelled[:, None] & rows, task.labels(panel), np.float32(np.nan))
-        for name, task in config.settled_tasks().items()
-    }
+    labels = {name: _labels(task, calendars, inside, rows) for name, task in config.settled_tasks().items()}
     learned = config.learned()
-    targets = {name: task.targets(labels[name], rows) for name, task in learned.items()}
+    targets = {name: _targets(task, calendars, labels[name], rows) for name, task in learned.items()}
     known = np.any([~np.isnan(target) for target in targets.values()], axis=(0, 2))
     usable_days = {
-        name: [day for day in range(*split.labelled.indices(len(days))) if known[day]]
+        name: [day for day in range(*split.days.indices(len(days))) if known[day]]
         for name, split in (("train", splits.train), ("valid", splits.valid), ("test", splits.test))
     }
     for name, some in usable_days.items():
@@ -90,7 +96,10 @@ def prepare(config: Config) -> Prepared:
                 f"({getattr(splits, name).first} to {getattr(splits, name).last}); "
                 "look at the universe and at tradable days with `mimstocr data inspect`"
             )
-    train, held_out = _hold_out(usable_days["train"], config.balancer.holdout, config.reach)
+    train, held_out = _hold_out(usable_days["train"], config.balancer.holdout, _ends(calendars, config.reach))
+    for name, target in targets.items():
+        _check_varied(name, target[train], splits.train)
+    usual = {name: _reference(task, calendars) for name, task in learned.items()}
     return Prepared(
         config=config,
         panel=panel,
@@ -100,6 +109,8 @@ def prepare(config: Config) -> Prepared:
         fitted=fitted,
         learned=learned,
         labels=labels,
+        starts={name: task.start(targets[name][train]) for name, task in learned.items()},
+        references={name: matrix for name, matrix in usual.items() if matrix is not None},
         batches=DayBatches(fitted.bind(panel, device), rows, targets, device, facts),
         train_days=train,
         valid_days=usable_days["valid"],
@@ -107,7 +118,8 @@ def prepare(config: Config) -> Prepared:
         test_days=usable_days["test"],
         device=device,
         concepts=concept_names(panel) if "concepts" in facts else [],
-        notes=_notes(config, panel, fitted, train, rows, facts),
+        classes=class_names(panel),
+        notes=_notes(config, panel, calendars, fitted, train, rows, facts),
     )
 
 
@@ -149,6 +161,7 @@ def data_account(prepared: Prepared, inspection: Mapping[str, Any]) -> dict[str,
         tasks[name] = {
             "kind": task.kind,
             "target": task.target,
+            "loss": task.loss.kind,
             "levels": list(task.levels),
             "reach": task.reach,
             "describe": (type(task).__doc__ or "").strip().partition("\n")[0],
@@ -176,6 +189,8 @@ def data_account(prepared: Prepared, inspection: Mapping[str, Any]) -> dict[str,
         "tasks": tasks,
         "priced": config.priced()[0],
         "delay": config.priced()[1].delay,
+        "horizon": config.priced()[1].horizon,
+        "days_per_year": int(prepared.panel.attrs["days_per_year"]),
         "diagnostics": diagnostics,
     }
 
@@ -200,18 +215,65 @@ def environment(prepared: Prepared) -> dict[str, Any]:
     }
 
 
+def _check_varied(name: str, targets: Matrix, train: Split) -> None:
+    """Raise DataError when a task has no label, or always the same one, on the days that train."""
+    known = targets[~np.isnan(targets)]
+    if known.size == 0 or known.min() == known.max():
+        what = f"all {known.size} labels of task {name!r} are alike" if known.size else f"task {name!r} has no label"
+        raise DataError(
+            f"{what} in the train split ({train.first} to {train.last}), so there is nothing to learn; look at the "
+            "data of these days, change the task's settings, or leave it out"
+        )
+
+
 def _within(n_days: int, days: slice) -> NDArray[np.bool_]:
     mask = np.zeros((n_days, 1), dtype=bool)
     mask[days] = True
     return mask
 
 
-def _hold_out(days: list[int], share: float, reach: int) -> tuple[list[int], list[int] | None]:
-    """Training days, and the last `share` of them to measure over-fitting on; the labels of the two do not overlap."""
+def _labels(
+    task: Task, calendars: Sequence[OwnCalendar], inside: Mapping[str, NDArray[np.bool_]], rows: NDArray[np.bool_]
+) -> Matrix:
+    """(days, symbols) labels of the true rows that end inside their split, each class on its own calendar."""
+
+    def of_class(own: OwnCalendar) -> Matrix:
+        return np.where(inside[own.name][:, None] & own.part(rows), task.labels(own.panel), np.float32(np.nan))
+
+    return by_class(calendars, of_class)
+
+
+def _targets(task: Task, calendars: Sequence[OwnCalendar], labels: Matrix, rows: NDArray[np.bool_]) -> Matrix:
+    """(days, symbols) what the loss is given; each class is normalised by itself."""
+    return by_class(calendars, lambda own: task.targets(own.part(labels), own.part(rows)))
+
+
+def _reference(task: Task, calendars: Sequence[OwnCalendar]) -> Matrix | None:
+    """(days, symbols) what one would say without a model, where the task has something usual."""
+    found = {own.name: task.reference(own.panel) for own in calendars}
+    known = {name: matrix for name, matrix in found.items() if matrix is not None}
+    return by_class(calendars, lambda own: known[own.name]) if known else None
+
+
+def _ends(calendars: Sequence[OwnCalendar], reach: int) -> NDArray[np.int64]:
+    """(days,) the day on which the last label of each day is known; beyond the last where that is not in the data."""
+    n_days = len(calendars[0].last)
+    ends = np.zeros(n_days, dtype=np.int64)
+    for own in calendars:
+        later = np.concatenate([own.days[reach:], np.full(min(reach, len(own.days)), n_days)])
+        ends[own.days] = np.maximum(ends[own.days], later)
+    return ends
+
+
+def _hold_out(days: list[int], share: float, ends: NDArray[np.int64]) -> tuple[list[int], list[int] | None]:
+    """Training days, and the last `share` of them to measure over-fitting on; the labels of the two do not overlap.
+
+    ends: (days of the panel,) the day on which the last label of each is known.
+    """
     if share == 0:
         return days, None
     at = len(days) - max(1, round(share * len(days)))
-    kept = [day for day in days[:at] if day + reach < days[at]]
+    kept = [day for day in days[:at] if ends[day] < days[at]]
     if not kept:
         raise ConfigError(
             f"the train split has {len(days)} days, too few to hold {share:.0%} of them out; give it more"
@@ -222,22 +284,25 @@ def _hold_out(days: list[int], share: float, reach: int) -> tuple[list[int], lis
 def _notes(
     config: Config,
     panel: Panel,
+    calendars: Sequence[OwnCalendar],
     fitted: Fitted,
     train: list[int],
     rows: NDArray[np.bool_],
     facts: Mapping[str, Fact],
 ) -> list[str]:
-    notes = [*panel.attrs["notes"], *(note for fact in facts.values() for note in fact.notes)]
+    notes = [*panel.attrs["notes"], *(note for fact in facts.values() for note in fact.notes), *fitted.notes]
     if "concepts" in config.backbone.reads and "concepts" not in facts:
         notes.append(
             f"no concept table (data.concepts): {config.backbone.kind} runs without the part that reads concepts"
         )
-    if train[0] < fitted.window - 1:
-        short = sum(1 for day in train if day < fitted.window - 1)
-        notes.append(
-            f"the first {short} training days lie less than a window ({fitted.window} days) after the start of the "
-            "data; their missing lags are set to the training median"
-        )
+    for own in calendars:
+        short = int((np.flatnonzero(np.isin(own.days, train)) < fitted.window - 1).sum())
+        if short:
+            of = f"{own.name}: " if own.name else ""
+            notes.append(
+                f"{of}the first {short} training days lie less than a window ({fitted.window} days) after the start of "
+                "the data; their missing lags are set to the training median"
+            )
     left_out = int((panel["member"].values & ~rows).sum())
     if left_out:
         share = left_out / int(panel["member"].values.sum())

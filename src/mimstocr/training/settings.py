@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mimstocr.components import Settings
+from mimstocr.data.panel import few, repeated
+from mimstocr.training.curriculum import Stage
 
 
 class TrainingSettings(Settings):
@@ -25,6 +27,14 @@ class TrainingSettings(Settings):
     monitor: str = "rank_ic"
     """Validation figure that chooses the best epoch: rank_ic, ic (of the raw returns), loss (sum of the task
     losses), or loss.TASK."""
+    learn: tuple[str, ...] = ()
+    """The tasks that are learned, of all that are configured; none: all. The others still say how much is cut off the
+    ends of the splits, so that runs of more and of fewer tasks are measured on the same days."""
+    curriculum: tuple[Stage, ...] = ()
+    """Stages in which tasks enter, such as [{tasks: [direction], epochs: 10, patience: 3}]; after the last one every
+    learned task trains, and only then the best epoch and `patience` count. None: all tasks from the first epoch."""
+    joint_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Adam's step size once all tasks of a curriculum train; none: unchanged."""
     device: str = "auto"
     """Where to compute: cpu, cuda, cuda:N, or auto (CUDA where there is one)."""
     threads: Annotated[int, Field(ge=1)] = 1
@@ -34,6 +44,23 @@ class TrainingSettings(Settings):
     look at; it chooses nothing. 0: none."""
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Longest time between checkpoints within an epoch; one is also written at every epoch's end and stop."""
+
+    @model_validator(mode="after")
+    def _one_schedule(self) -> Self:
+        if twice := repeated(self.learn):
+            raise ValueError(f"learn: each task once, got {few(twice)} twice")
+        entering = [name for stage in self.curriculum for name in stage.tasks]
+        if twice := repeated(entering):
+            raise ValueError(f"curriculum: a task enters once and stays, but {few(twice)} enters twice")
+        epochs = sum(stage.epochs for stage in self.curriculum)
+        if epochs >= self.max_epochs:
+            raise ValueError(
+                f"curriculum: its stages may take {epochs} epochs, which leaves none of max_epochs ({self.max_epochs}) "
+                "in which all tasks train; shorten them, or raise max_epochs"
+            )
+        if self.joint_learning_rate is not None and not self.curriculum:
+            raise ValueError("joint_learning_rate: it is of a curriculum, and there is none; set learning_rate")
+        return self
 
 
 class EvaluationSettings(Settings):

@@ -1,0 +1,94 @@
+"""The model around every backbone and sharing structure, with the embedding of asset classes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mimstocr.backbones import BACKBONES, Backbone, Inputs
+from mimstocr.backbones.recurrent import Gru
+from mimstocr.config import Config
+from mimstocr.sharing import SHARINGS, Sharing
+from mimstocr.sharing.hard import Hard
+from mimstocr.tasks import Task
+from mimstocr.training.model import EMBEDDING, Model, WithClasses, seeded_model
+
+TASKS: dict[str, Task] = Config().learned()
+DAYS, STOCKS, WINDOW, FEATURES, CONCEPTS = 2, 6, 5, 3, 2
+VALID = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
+
+
+def inputs(n_classes: int) -> Inputs:
+    return Inputs(FEATURES, WINDOW, CONCEPTS, n_classes)
+
+
+def batch() -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    random = torch.Generator().manual_seed(0)
+    facts = {
+        "concepts": torch.rand(DAYS, STOCKS, CONCEPTS, generator=random) < 0.5,
+        "market_value": torch.rand(DAYS, STOCKS, generator=random) + 1,
+        "asset_class": torch.tensor([[0, 0, 0, 1, 1, 2], [1, 2, 0, 0, 0, 0]]),
+    }
+    return torch.randn(DAYS, STOCKS, WINDOW, FEATURES, generator=random), VALID, facts
+
+
+def build(backbone: Backbone, sharing: Sharing, n_classes: int = 3) -> Model:
+    return seeded_model(0, backbone, sharing, TASKS, inputs(n_classes)).eval()
+
+
+def total(outputs: dict[str, Tensor]) -> Tensor:
+    return torch.stack([output[VALID].square().sum() for output in outputs.values()]).sum()
+
+
+@pytest.mark.parametrize("sharing", SHARINGS.names())
+@pytest.mark.parametrize("backbone", BACKBONES.names())
+def test_the_embedding_reaches_every_structure(backbone: str, sharing: str) -> None:
+    model = build(BACKBONES.get(backbone)(), SHARINGS.get(sharing)())
+    shared = model.shared
+    assert isinstance(shared, WithClasses)
+    outputs = model(*batch())
+    total(outputs).backward()
+    grad = shared.classes.weight.grad
+    assert grad is not None
+    assert grad.shape == (3, EMBEDDING)
+    assert (grad.abs().sum(dim=1) > 0).all()
+    assert any(parameter is shared.classes.weight for parameter in model.shared_parameters())
+    with torch.no_grad():
+        shared.classes.weight[1] += 1.0
+        moved = model(*batch())
+    own = batch()[2]["asset_class"] == 1
+    for name, output in outputs.items():
+        assert not torch.equal(moved[name][VALID & own], output[VALID & own])
+
+
+@pytest.mark.parametrize("sharing", SHARINGS.names())
+def test_what_a_structure_says_of_itself_passes_through(sharing: str) -> None:
+    model = build(Gru(hidden_size=4, num_layers=1), SHARINGS.get(sharing)())
+    shared = model.shared
+    assert isinstance(shared, WithClasses)
+    inner = shared.inner
+    assert [[id(p) for p in own] for own in shared.private()] == [[id(p) for p in own] for own in inner.private()]
+    penalty, own_penalty = shared.penalty(), inner.penalty()
+    assert (penalty is None) == (own_penalty is None)
+    if penalty is not None and own_penalty is not None:
+        assert torch.equal(penalty, own_penalty)
+    x, valid, facts = batch()
+    wide = torch.cat([x, shared.classes(facts["asset_class"])[:, :, None].expand(-1, -1, WINDOW, -1)], dim=-1)
+    for told, expected in zip(shared.mixing(x, valid, facts), inner.mixing(wide, valid, facts), strict=True):
+        assert told.name == expected.name
+        assert torch.allclose(told.values, expected.values, equal_nan=True)
+
+
+def test_every_parameter_is_shared_or_of_one_task() -> None:
+    model = build(Gru(hidden_size=4, num_layers=1), SHARINGS.get("ple")())
+    parts = [*model.shared_parameters(), *(parameter for own in model.own_parameters() for parameter in own)]
+    assert len({id(parameter) for parameter in parts}) == len(parts) == len(list(model.parameters()))
+
+
+def test_one_class_has_no_embedding() -> None:
+    model = build(Gru(hidden_size=4, num_layers=1), Hard(), n_classes=0)
+    assert not any(isinstance(module, WithClasses | nn.Embedding) for module in model.modules())
+    torch.manual_seed(0)
+    plain = Hard().build(Gru(hidden_size=4, num_layers=1), list(TASKS), inputs(0))
+    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), model.shared.parameters(), strict=True))
