@@ -29,6 +29,7 @@ FILES = {
     "history.jsonl",
     "checkpoints",
     "predictions.parquet",
+    "backtest.parquet",
     "metrics.json",
     "recommendations.csv",
     "report.html",
@@ -190,6 +191,76 @@ def test_a_strategy_that_the_market_does_not_allow_is_refused_before_training(sm
     with pytest.raises(DataError, match="a weight below zero"):
         mimstocr.run(config)
     assert not config.folder.exists()
+
+
+SIGNAL = {"kind": "signal", "value": "return", "confidence": "momentum.positive", "above": 0.0}
+
+
+def test_a_strategy_reads_the_outputs_of_the_tasks(small: Make) -> None:
+    tasks = {
+        "return": {"kind": "return", "delay": 1},
+        "direction": {"kind": "direction"},
+        "volatility": {"kind": "volatility", "horizon": 3},
+        "momentum": {"kind": "momentum_line", "s": 3, "l": 2},
+    }
+    of = {**SIGNAL, "confidence": "direction", "side": "long_short"}
+    strategy = {"kind": "vol_scaled", "of": of, "forecast": "volatility"}
+    market = {"kind": "flat", "short": True}
+    config = small(seeds=[0, 1], tasks=tasks, backtest={"strategy": strategy, "market": market})
+    path = mimstocr.run(config).folder.path
+    result = mimstocr.run_backtest(path)
+    table = pl.read_parquet(path / "predictions.parquet").filter(pl.col("split") == "test")
+    columns = ("return", "direction", "volatility")
+    means = table.group_by("date", "symbol").agg(pl.col(columns).mean())
+    days = {day: at for at, day in enumerate(result.simulated_days.tolist())}
+    for row in means.sample(30, seed=0).iter_rows(named=True):
+        place = days[row["date"]], result.symbols.index(row["symbol"])
+        assert row["volatility"] > 0
+        assert 0 < row["direction"] < 1
+        for name in columns:
+            assert result.outputs[name][place] == pytest.approx(row[name])
+    assert result.net.shares.any()
+    saved = pl.read_parquet(path / "backtest.parquet")
+    assert saved.equals(result.table())
+    assert strict((path / "metrics.json").read_text())["backtest"]["counts"] == result.counts
+    again = mimstocr.run_backtest(path, overrides=["strategy.of.above=9"])
+    assert not again.net.shares.any()
+    with pytest.raises(
+        ConfigError,
+        match=r"'returns' .* did you mean 'return' or 'direction'\? known: direction, momentum.*volatility$",
+    ):
+        mimstocr.run_backtest(path, overrides=["strategy.of.value=returns"])
+    with pytest.raises(ConfigError, match=r"reads the column 'label.return'"):
+        mimstocr.run_backtest(path, overrides=["strategy.of.value=label.return"])
+
+
+@pytest.mark.parametrize(
+    ("strategy", "problem"),
+    [
+        ({"kind": "signal", "value": "direction"}, r"reads the column 'direction' .* known: momentum.bounce, "),
+        ({"kind": "signal", "value": "momentum"}, r"reads the column 'momentum' .* did you mean 'momentum.sink'"),
+        ({**SIGNAL, "confidence": "return"}, r"expected probabilities of 0 .. 1 in the column 'return'"),
+        ({**SIGNAL, "side": "long_short"}, r"this market sells nothing short"),
+        ({"kind": "vol_scaled", "forecast": "return", "of": SIGNAL}, r"daily volatilities in the column 'return'"),
+        (
+            {"kind": "vol_scaled", "of": SIGNAL, "max_leverage": 3, "max_scale": 40, "target": 9},
+            r"at most 1 is allowed",
+        ),
+    ],
+)
+def test_outputs_that_cannot_be_used_are_refused_before_training(
+    small: Make, strategy: dict[str, Any], problem: str
+) -> None:
+    config = small(backtest={"strategy": strategy})
+    with pytest.raises((ConfigError, DataError), match=problem):
+        mimstocr.run(config)
+    assert not config.folder.exists()
+
+
+def test_a_task_that_is_not_learned_has_no_column(small: Make) -> None:
+    config = small(balancer="stl", backtest={"strategy": {**SIGNAL, "confidence": "momentum.positive"}})
+    with pytest.raises(ConfigError, match=r"'momentum.positive' of the predictions, .* known: return$"):
+        mimstocr.run(config)
 
 
 def test_fewer_stocks_than_k_is_refused_before_training(small: Make) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mimstocr.config import Config, load_config
     from mimstocr.data import DataSettings, Panel, load_panel, panel_from_frame
+    from mimstocr.discovery import discover
     from mimstocr.studies.runner import run_study
     from mimstocr.studies.show import show_study
     from mimstocr.studies.study import load_study
@@ -24,6 +25,7 @@ _HOMES = {
     "Panel": "mimstocr.data",
     "load_panel": "mimstocr.data",
     "panel_from_frame": "mimstocr.data",
+    "discover": "mimstocr.discovery",
     "load_study": "mimstocr.studies.study",
     "run_study": "mimstocr.studies.runner",
     "show_study": "mimstocr.studies.show",
@@ -40,6 +42,7 @@ __all__ = [
     "DataSettings",
     "Panel",
     "RunResult",
+    "discover",
     "evaluate",
     "load_config",
     "load_panel",

@@ -18,6 +18,7 @@ from mimstocr.balancing import AnyBalancer
 from mimstocr.balancing.cqb import Cqb
 from mimstocr.components import Component, Settings, near, readable
 from mimstocr.data import DataSettings
+from mimstocr.data.panel import few, repeated
 from mimstocr.data.splits import SplitSettings
 from mimstocr.errors import ConfigError
 from mimstocr.features import AnyFeatures
@@ -73,12 +74,19 @@ class Config(Settings):
             raise ValueError(
                 "expected a task of kind 'return' among them: its label is what the evidence is measured on"
             )
+        asked = [name for entry, task in tasks.items() for name in task.variants(entry)]
+        if twice := repeated(asked):
+            raise ValueError(
+                f"two tasks come out as {few(twice)}; rename one, or leave the horizon out of one's horizons"
+            )
         return tasks
 
     @model_validator(mode="after")
     def _learnable(self) -> Self:
         try:
-            self.learned()
+            learned = self.learned()
+            for stage in self.training.curriculum:
+                _check_known("training.curriculum, of the learned tasks", stage.tasks, learned)
         except ConfigError as error:
             raise ValueError(str(error)) from None
         if len(set(self.seeds)) != len(self.seeds):
@@ -86,14 +94,17 @@ class Config(Settings):
         return self
 
     def settled_tasks(self) -> dict[str, Task]:
-        """All configured tasks, with what they take from the main task settled."""
-        main = next(iter(self.tasks.values()))
-        return {name: task.follow(main) for name, task in self.tasks.items()}
+        """All configured tasks, one a horizon, with what they take from the main task, the first, settled."""
+        asked = {name: task for entry, tasks in self.tasks.items() for name, task in tasks.variants(entry).items()}
+        main = next(iter(asked.values()))
+        return {name: task.follow(main) for name, task in asked.items()}
 
     def learned(self) -> dict[str, Task]:
-        """The settled tasks that the balancer learns; the first one ranks the stocks."""
+        """The settled tasks that are learned, as training.learn and the balancer say; the first ranks the stocks."""
         settled = self.settled_tasks()
-        return {name: settled[name] for name in self.balancer.learned(list(settled))}
+        _check_known("training.learn", self.training.learn, settled)
+        chosen = [name for name in settled if not self.training.learn or name in self.training.learn]
+        return {name: settled[name] for name in self.balancer.learned(chosen)}
 
     def priced(self) -> tuple[str, Return]:
         """The name and task whose raw label the evidence is measured on: the first of kind return."""
@@ -126,7 +137,14 @@ class Config(Settings):
         return self.model_dump(mode="json")
 
 
-RESERVED = ("date", "symbol", "split", "seed", "score", "label")
+def _check_known(setting: str, names: Iterable[str], known: Iterable[str]) -> None:
+    """Raise ConfigError when a setting names a task that is not there."""
+    known = list(known)
+    if unknown := next((name for name in names if name not in known), None):
+        raise ConfigError(f"{setting}: no task {unknown!r}; {near(unknown, known)}")
+
+
+RESERVED = ("date", "symbol", "asset_class", "split", "seed", "score", "label")
 
 
 def make_config(raw: Mapping[str, Any], where: str = "config") -> Config:

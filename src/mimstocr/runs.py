@@ -6,8 +6,10 @@ data.json              what the data was: the account of the door, splits, tasks
 history.jsonl          one line an epoch and seed: losses per task, validation figures, what the balancer tells
 checkpoints/seed-N/    last.safetensors to resume from, best.safetensors to predict with
 predictions.parquet    seed, date, symbol, split, score, a column per task output, label.TASK where it exists
+backtest.parquet       date, net, gross, universe, index (daily returns), turnover, costs, n_held
 metrics.json           the evidence, per seed, mean, std, of the averaged scores, and the backtest
 recommendations.csv    the list of the last day of the data
+sharing.json           gates, stitches or distances of the sharing structure on some validation days, where it has any
 report.html            all of it to look at
 """
 

@@ -12,23 +12,29 @@ import numpy as np
 import polars as pl
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 
 from mimstocr.backbones import Inputs
 from mimstocr.backtest import BacktestResult, BacktestSettings, backtest, make_terms, simulate, view_of
 from mimstocr.backtest.explain import Explained, explain
+from mimstocr.backtest.run import carried
+from mimstocr.backtest.strategy import check_columns
 from mimstocr.config import Config, differences, write_yaml
-from mimstocr.data import load_panel
+from mimstocr.data import DataSettings, load_panel
+from mimstocr.data.assets import own_calendars
 from mimstocr.data.facts import gather_facts
 from mimstocr.data.inspect import inspect_panel
-from mimstocr.data.panel import Panel, days_of, fingerprint, symbols_of, usable
+from mimstocr.data.panel import Panel, day_text, days_of, fingerprint, place_of, symbols_of, usable
 from mimstocr.errors import ConfigError, DataError, RunError
 from mimstocr.evaluation import daily_metrics, quantile_returns, summarise
 from mimstocr.evidence import backtest_metrics, evidence_of, run_metrics, split_of
 from mimstocr.features import Fitted
-from mimstocr.predictions import averaged, matrix_of, prediction_table, ranked_list
+from mimstocr.features.by_class import restore_by_class
+from mimstocr.predictions import averaged, matrices_of, matrix_of, output_columns, prediction_table, ranked_list
 from mimstocr.report import ReportInputs, render
 from mimstocr.report.risk import risk_inputs
 from mimstocr.runs import RunFolder
+from mimstocr.sharing import mean_mixing
 from mimstocr.training.batches import DayBatches
 from mimstocr.training.checkpoint import load_checkpoint, part
 from mimstocr.training.interrupt import Stop, stop_on_signal
@@ -42,6 +48,8 @@ NOT_IDENTITY = ("name", "out", "seeds", "data", "evaluation", "backtest")
 """What a training does not depend on; the data are known by their fingerprint, wherever they lie."""
 CAPITALS = (0.01, 0.1, 1, 10, 100, 1000)
 """Multiples of the capital for which the report shows what the strategy earns."""
+SHARING_EVERY = 10
+"""Validation days from one look at the sharing structure to the next."""
 TRIED_DAYS = 10
 """Days of the test on which the backtest is tried before training."""
 NOT_IDENTITY_TRAINING = ("max_epochs", "patience", "device", "threads", "test_curve", "checkpoint_seconds")
@@ -95,6 +103,7 @@ def run(config: Config, *, resume: bool = False, watcher: Watcher | None = None)
             finished = _train(prepared, folder, watcher or Quiet(), stop)
         if finished:
             folder.write_frame("predictions.parquet", _predictions(prepared, folder))
+            _write_sharing(prepared, folder)
             _conclude(folder, prepared.panel)
         return RunResult(folder, finished)
 
@@ -104,28 +113,45 @@ def recommend(
 ) -> pl.DataFrame:
     """The ranked list of a day, by default the last day of the data: date, rank, symbol, score, task outputs.
 
+    Of several asset classes, one that is closed on the day comes with the scores of its own last day before, which
+    the row's date tells; with the column asset_class after the symbol.
+    day: a day, or a time where the data are bars within the day; there a day alone means its last bar.
+
     The source is read anew, so that a run trained once gives tomorrow's list every evening; `source` is another
     address with the same fields, read with the run's data settings but for their end. Raises RunError when the run
     has not finished, DataError when the day is not a trading day of the data or has no stock that can be scored.
     """
     folder = RunFolder.open(path)
     config = folder.config()
-    data = config.data if source is None else config.data.model_copy(update={"source": source, "end": None})
+    data = config.data if source is None else _elsewhere(config.data, source)
     panel = load_panel(data)
     days = days_of(panel)
-    at = len(days) - 1 if day is None else int(np.searchsorted(days, np.datetime64(day, "D")))
-    if at == len(days) or (day is not None and days[at] != np.datetime64(day, "D")):
+    at = len(days) - 1 if day is None else place_of(days, day)
+    if at is None:
+        before = max(int(np.searchsorted(days, np.datetime64(day))) - 1, 0)
         raise DataError(
-            f"{day} is not a trading day of {data.source}, which has {days[0]} to {days[-1]}; the nearest before it is "
-            f"{days[max(at - 1, 0)]}"
+            f"{day} is not a trading day of {panel.attrs['source']}, which has {day_text(days[0])} to "
+            f"{day_text(days[-1])}; the nearest before it is {day_text(days[before])}"
         )
     device = resolve_device(config.training.device)
     settle(config.training.threads)
-    frames = [_predict(config, panel, folder, seed, [at], device) for seed in config.seeds]
-    table = prediction_table(panel, [at], dict(zip(config.seeds, frames, strict=True)), config.learned())
+    last = sorted({int(own.days[own.last[at]]) for own in own_calendars(panel) if own.last[at] >= 0})
+    frames = [_predict(config, panel, folder, seed, last, device) for seed in config.seeds]
+    table = prediction_table(panel, last, dict(zip(config.seeds, frames, strict=True)), config.learned())
     if table.is_empty():
-        raise DataError(f"no stock of the universe could be traded on {days[at]}; choose a day with prices and volume")
+        raise DataError(
+            f"no stock of the universe could be traded on {day_text(days[at])}; choose a day with prices and volume"
+        )
     return ranked_list(table, top)
+
+
+def _elsewhere(data: DataSettings, source: str) -> DataSettings:
+    if data.assets:
+        raise ConfigError(
+            f"--source: the run has the asset classes {', '.join(data.assets)}, each with a source of its own; change "
+            "these in the run's config.yaml"
+        )
+    return data.model_copy(update={"source": source, "end": None})
 
 
 def evaluate(path: Path, *, split: str = "test") -> dict[str, Any]:
@@ -227,6 +253,7 @@ def make_setting(prepared: Prepared) -> Setting:
         identity={**_identity(config), "data": fingerprint(prepared.panel)},
         features=prepared.fitted.names,
         concepts=prepared.concepts,
+        classes=prepared.classes,
         constants={name: torch.from_numpy(value) for name, value in prepared.fitted.constants().items()},
     )
 
@@ -234,7 +261,10 @@ def make_setting(prepared: Prepared) -> Setting:
 def fresh_model(prepared: Prepared, seed: int) -> Model:
     """The untrained model of a seed. Raises ConfigError when the balancer has nothing to balance in it."""
     config = prepared.config
-    model = _fresh(config, prepared.fitted, prepared.concepts, seed)
+    model = _fresh(config, prepared.fitted, prepared.concepts, prepared.classes, seed)
+    for name, start in prepared.starts.items():
+        if start != 0:
+            torch.nn.init.constant_(model.heads[name].get_parameter("bias"), start)
     if config.balancer.reads == "gradients" and not model.shared_parameters():
         raise ConfigError(
             f"balancer {config.balancer.kind} reads the gradients of shared parameters, but sharing "
@@ -243,8 +273,8 @@ def fresh_model(prepared: Prepared, seed: int) -> Model:
     return model
 
 
-def _fresh(config: Config, fitted: Fitted, concepts: Sequence[str], seed: int) -> Model:
-    inputs = Inputs(len(fitted.names), fitted.window, len(concepts))
+def _fresh(config: Config, fitted: Fitted, concepts: Sequence[str], classes: Sequence[str], seed: int) -> Model:
+    inputs = Inputs(len(fitted.names), fitted.window, len(concepts), len(classes))
     return seeded_model(seed, config.backbone, config.sharing, config.learned(), inputs)
 
 
@@ -287,18 +317,40 @@ def _check_same(saved: Config, asked: Config, folder: RunFolder) -> None:
 def _try_backtest(prepared: Prepared) -> None:
     """Refuse before training what the backtest would refuse after it, such as a day with fewer stocks than K.
 
-    The scores are random, as the future's are not to be looked at; some strategies want to sell short only by them.
+    The scores and outputs are random, as the future's are not to be looked at; some strategies want to sell short only
+    by them.
     """
     test = prepared.splits.test.days
     settings = prepared.config.traded()
     shape = (test.stop - test.start, prepared.panel.sizes["symbol"])
     scores = np.where(prepared.rows[test], np.random.default_rng(0).normal(size=shape), np.nan)
-    view = view_of(prepared.panel, test)
-    settings.strategy.plan(scores, view)
+    scores = carried(prepared.panel, scores, test)
+    check_columns(settings.strategy.reads, output_columns(prepared.learned))
+    made = _made_up(prepared, test)
+    outputs = {name: carried(prepared.panel, made[name], test) for name in settings.strategy.reads}
+    settings.strategy.plan(scores, view_of(prepared.panel, test, outputs))
     tried = slice(test.start, min(test.stop, test.start + (settings.delay or 0) + TRIED_DAYS))
-    plan = settings.strategy.plan(scores[: tried.stop - tried.start], view_of(prepared.panel, tried))
+    n = tried.stop - tried.start
+    first = {name: values[:n] for name, values in outputs.items()}
+    plan = settings.strategy.plan(scores[:n], view_of(prepared.panel, tried, first))
     how: dict[str, Any] = {"delay": settings.delay, "every": settings.every, "capital": settings.capital}
     simulate(make_terms(settings.market, prepared.panel, tried), plan, **how)
+
+
+def _made_up(prepared: Prepared, days: slice) -> dict[str, NDArray[np.float64]]:
+    """Random outputs of the learned tasks by column, (days, symbols) each, NaN outside the cross-section.
+
+    Odds are 0 .. 1, scales above 0, values of either sign; sizes range over what the units of a task can be.
+    """
+    random, rows = np.random.default_rng(1), prepared.rows[days]
+    made = {}
+    for name, task in prepared.learned.items():
+        for column in output_columns({name: task}):
+            size = 10.0 ** random.uniform(-4, 1, rows.shape)
+            odds = random.random(rows.shape)
+            values = {"value": size * np.sign(odds - 0.5), "scale": size}.get(task.target, odds)
+            made[column] = np.where(rows, values, np.nan)
+    return made
 
 
 # ---- predictions and the end of a run --------------------------------------------------------------------------------
@@ -310,14 +362,35 @@ def _predict(
     """What the best checkpoint of a seed says of `days` of `panel`."""
     tensors, header = load_checkpoint(folder.checkpoints(seed) / "best.safetensors", torch.device("cpu"))
     constants = {name: tensor.numpy() for name, tensor in part(tensors, "features.").items()}
-    fitted = config.features.restore(tuple(header["features"]), constants)
     concepts: list[str] = header.get("concepts", [])
-    model = _fresh(config, fitted, concepts, seed)
-    model.load_state_dict(part(tensors, "model."))
-    model.to(device)
-    facts = gather_facts(config.backbone.reads, panel, concepts)
+    classes: list[str] = header.get("classes", [])
+    fitted = restore_by_class(config.features, tuple(header["features"]), constants, classes)
+    model = _trained(_fresh(config, fitted, concepts, classes, seed), tensors, device)
+    facts = gather_facts(config.backbone.reads, panel, concepts, classes)
     batches = DayBatches(fitted.bind(panel, device), usable(panel), {}, device, facts)
     return predict(model, config.learned(), batches, days, panel.sizes["symbol"])
+
+
+def _trained(model: Model, tensors: Mapping[str, torch.Tensor], device: torch.device) -> Model:
+    """The model with the weights of a checkpoint."""
+    model.load_state_dict(part(tensors, "model."))
+    return model.to(device)
+
+
+def _write_sharing(prepared: Prepared, folder: RunFolder) -> None:
+    """sharing.json: what each seed's sharing structure does on some validation days, if it has anything to tell."""
+    days = prepared.valid_days[::SHARING_EVERY]
+    tables: list[dict[str, Any]] = []
+    for seed in prepared.config.seeds:
+        tensors, _ = load_checkpoint(folder.checkpoints(seed) / "best.safetensors", torch.device("cpu"))
+        model = _trained(fresh_model(prepared, seed), tensors, prepared.device)
+        each = (prepared.batches([day]) for day in days)
+        found = mean_mixing(model.shared, ((batch.x, batch.valid, batch.facts) for batch in each))
+        tables = tables or [{**table._asdict(), "values": {}} for table in found]
+        for table, of_seed in zip(tables, found, strict=True):
+            table["values"][str(seed)] = of_seed.values.tolist()
+    if tables:
+        folder.write_json("sharing.json", {"days": [str(prepared.days[day]) for day in days], "tables": tables})
 
 
 def _predictions(prepared: Prepared, folder: RunFolder) -> pl.DataFrame:
@@ -329,23 +402,22 @@ def _predictions(prepared: Prepared, folder: RunFolder) -> pl.DataFrame:
     names = np.full(n, "live", dtype=object)
     names[splits.valid.days] = "valid"
     names[splits.test.days] = "test"
-    labels = {name: label[days] for name, label in prepared.labels.items()}
-    return prediction_table(prepared.panel, days, by_seed, prepared.learned, labels, names[days])
+    beside = {f"label.{name}": label[days] for name, label in prepared.labels.items()}
+    beside |= {f"reference.{name}": usual[days] for name, usual in prepared.references.items()}
+    return prediction_table(prepared.panel, days, by_seed, prepared.learned, beside, names[days])
 
 
 def _backtest(
     folder: RunFolder, panel: Panel, settings: BacktestSettings | None = None, split: str = "test"
 ) -> BacktestResult:
-    dates, symbols, scores = matrix_of(averaged(split_of(folder.read_frame("predictions.parquet"), split)), "score")
-    return backtest(
-        panel,
-        xr.DataArray(
-            scores, dims=("date", "symbol"), coords={"date": dates.astype("datetime64[ns]"), "symbol": symbols}
-        ),
-        folder.config().traded() if settings is None else settings,
-        first=dates[0],
-        last=dates[-1],
-    )
+    config = folder.config()
+    settings = config.traded() if settings is None else settings
+    check_columns(settings.strategy.reads, output_columns(config.learned()))
+    table = averaged(split_of(folder.read_frame("predictions.parquet"), split))
+    dates, symbols, found = matrices_of(table, ["score", *settings.strategy.reads])
+    coords = {"date": dates.astype("datetime64[ns]"), "symbol": symbols}
+    grids = {name: xr.DataArray(values, dims=("date", "symbol"), coords=coords) for name, values in found.items()}
+    return backtest(panel, grids["score"], settings, first=dates[0], last=dates[-1], outputs=grids)
 
 
 def _conclude(folder: RunFolder, panel: Panel) -> None:
@@ -358,6 +430,7 @@ def _conclude(folder: RunFolder, panel: Panel) -> None:
         raise DataError(
             f"{error}. The training and predictions.parquet are kept: go on by --resume with other settings of backtest"
         ) from None
+    folder.write_frame("backtest.parquet", result.table())
     folder.write_json("metrics.json", run_metrics(config, predictions, folder.read_history(), result))
     folder.write_frame("recommendations.csv", ranked_list(predictions))
     _write_report(folder, panel, result)
@@ -393,6 +466,7 @@ def _write_report(folder: RunFolder, panel: Panel, result: BacktestResult) -> Pa
             backtest=result.table(),
             risk=risk_inputs(panel, result, capitals=_capitals(result.settings)),
             recommendations=folder.read_frame("recommendations.csv"),
+            sharing=folder.read_json("sharing.json") if (folder.path / "sharing.json").is_file() else {},
         )
     )
     return folder.write_text("report.html", html)

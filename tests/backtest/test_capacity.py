@@ -10,6 +10,7 @@ from mimstocr.backtest.orders import CUT_VOLUME, NO_LOT
 from mimstocr.backtest.run import backtest
 from mimstocr.backtest.settings import BacktestSettings
 from mimstocr.backtest.strategies.quantile_long_short import QuantileLongShort
+from mimstocr.backtest.strategies.signal import Signal
 from mimstocr.backtest.strategies.top_k import TopK
 from mimstocr.data.panel import days_of, make_panel, usable
 from mimstocr.errors import ConfigError
@@ -57,6 +58,17 @@ def test_every_row_is_a_backtest(binding):
         assert row["cut_by_volume"] == (orders.reason == CUT_VOLUME).mean()
         assert row["below_a_lot"] == (orders.reason == NO_LOT).mean()
         assert row["traded"] == pytest.approx(traded / float(np.abs(orders.wanted).sum()))
+
+
+def test_the_columns_that_decided_decide_again(binding):
+    (panel, scores), market = binding
+    settings = BacktestSettings(strategy=Signal(value="gain"), delay=1, market=market, capital=1e5)
+    how = {"first": days_of(panel)[25], "last": days_of(panel)[-2]}
+    result = backtest(panel, np.zeros(scores.shape), settings, outputs={"gain": scores}, **how)
+    (other,) = capacity(panel, result, [1e6]).iter_rows(named=True)
+    larger = settings.model_copy(update={"capital": 1e6})
+    alone = backtest(panel, np.zeros(scores.shape), larger, outputs={"gain": scores}, **how)
+    assert other["sharpe"] == alone.metrics["net"]["sharpe"] != result.metrics["net"]["sharpe"]
 
 
 def test_money_meets_its_limits(binding):

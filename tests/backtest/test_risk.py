@@ -356,3 +356,13 @@ def test_orders_are_counted_once_each():
     filled = found.filter(pl.col("outcome") == "filled")
     assert filled["traded"].item() == pytest.approx(filled["asked"].item())
     assert found.filter(pl.col("outcome") == "suspended")["traded"].item() == 0
+
+
+def test_drawdowns_of_bars_within_the_day_keep_their_time():
+    hours = np.arange("2020-01-31T22", "2020-02-01T03", dtype="datetime64[h]").astype("datetime64[ms]")
+    returns = np.array([0.1, -0.5, 1.0, 0.1, -0.1])
+    found = drawdowns(returns, hours)
+    assert found["start"].to_list() == [datetime.datetime(2020, 1, 31, 22), datetime.datetime(2020, 2, 1, 1)]
+    assert found["trough"].to_list() == [datetime.datetime(2020, 1, 31, 23), datetime.datetime(2020, 2, 1, 2)]
+    months = monthly_returns(returns, hours)
+    assert_allclose([months["jan"][0], months["feb"][0]], [1.1 * 0.5 - 1, 2 * 1.1 * 0.9 - 1])

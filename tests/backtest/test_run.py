@@ -11,8 +11,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from mimstocr.backtest.benchmark import universe_mean
 from mimstocr.backtest.markets.flat import Flat
 from mimstocr.backtest.portfolio import portfolio_metrics
-from mimstocr.backtest.run import backtest
+from mimstocr.backtest.run import backtest, view_of
 from mimstocr.backtest.settings import BacktestSettings
+from mimstocr.backtest.strategies.signal import Signal
 from mimstocr.backtest.strategies.top_k import TopK
 from mimstocr.data.panel import days_of, make_panel, usable
 from mimstocr.data.settings import DataSettings
@@ -192,6 +193,39 @@ def test_scores_with_labels_are_aligned():
     assert part.table().equals(run(panel, only).table())
 
 
+def test_outputs_are_aligned_with_the_scores():
+    panel, scores = market()
+    gain = np.where(np.isfinite(scores), np.random.default_rng(4).normal(size=scores.shape), NAN)
+    strategy = Signal(value="gain", above=0.3)
+    labelled = {
+        name: xr.DataArray(values, dims=("date", "symbol"), coords={"date": panel["date"], "symbol": panel["symbol"]})
+        for name, values in (("score", scores), ("gain", gain))
+    }
+    days = days_of(panel)
+    settings = BacktestSettings(**{**SETTINGS, "strategy": strategy})
+    how = {"first": days[3], "last": days[20]}
+    plain = backtest(panel, scores, settings, outputs={"gain": gain}, **how)
+    mixed = labelled["gain"].isel(symbol=[3, 0, 5, 1, 4, 2], date=slice(2, 25)).transpose("symbol", "date")
+    other = backtest(panel, labelled["score"], settings, outputs={"gain": mixed, "unused": labelled["gain"]}, **how)
+    assert plain.table().equals(other.table())
+    assert_array_equal(other.outputs["gain"], gain[3:21])
+    assert plain.net.shares.any()
+    # the same decisions as from scores that are the column
+    alone = backtest(panel, gain, BacktestSettings(**{**SETTINGS, "strategy": Signal(above=0.3)}), **how)
+    assert plain.table().equals(alone.table())
+    with pytest.raises(DataError, match=r"expected gain on the panel's grid"):
+        backtest(panel, scores, settings, outputs={"gain": gain[1:]}, **how)
+
+
+def test_what_is_traded_and_known_is_in_the_view():
+    panel, scores = market()
+    view = view_of(panel, slice(5, 20), {"gain": scores[5:20]})
+    assert_array_equal(view.tradable, panel["tradable"].values[:20])
+    assert_array_equal(view.closes, panel["close"].values[:20])
+    assert view.before == 5
+    assert_array_equal(view.output("gain"), scores[5:20])
+
+
 def test_scores_that_do_not_fit():
     panel, scores = market()
     labelled = xr.DataArray(scores, dims=("date", "symbol"), coords={"date": panel["date"], "symbol": panel["symbol"]})
@@ -269,3 +303,21 @@ def test_a_capital_that_is_too_small_is_said():
 def test_nothing_here_needs_torch():
     code = "import sys, mimstocr.backtest, mimstocr.evaluation; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_scores_of_bars_within_the_day_are_aligned_by_their_time():
+    hours = np.arange("2020-01-01T20", "2020-01-02T08", dtype="datetime64[h]")
+    close = 10 * np.exp(np.cumsum(np.random.default_rng(0).normal(scale=0.03, size=(12, 3)), axis=0))
+    panel = make_panel({"close": close}, hours, ["A", "B", "C"], source="test", days_per_year=8766)
+    scores = np.random.default_rng(1).normal(size=close.shape)
+    grid = xr.DataArray(scores, dims=("date", "symbol"), coords={"date": panel["date"], "symbol": panel["symbol"]})
+    whole = run(panel, scores)
+    assert_array_equal(run(panel, grid[::-1]).net.value, whole.net.value)
+    assert whole.table()["date"].dtype == pl.Datetime("ms")
+    settings = BacktestSettings(**SETTINGS)
+    by_day = backtest(panel, scores, settings, first=np.datetime64("2020-01-02"), last=datetime.date(2020, 1, 2))
+    assert_array_equal(by_day.simulated_days, hours[4:])
+    by_hour = backtest(panel, scores, settings, first=hours[4], last=hours[7])
+    assert_array_equal(by_hour.simulated_days, hours[4:8])
+    with pytest.raises(DataError, match="2020-01-01 20:00 to 2020-01-02 07:00"):
+        backtest(panel, scores, settings, first=datetime.date(2020, 1, 3), last=datetime.date(2020, 1, 3))

@@ -27,6 +27,26 @@ def test_following_fixed_weights():
         assert not decision.of_cash
 
 
+def test_following_tells_what_gave_way():
+    plan = following(np.ones((2, 1)), {"a": np.array([True, False]), "b": np.array([True, True])})
+    told = [plan(Moment(day, np.zeros(1), np.zeros(1))).gave_way for day in range(2)]
+    assert told == [("a", "b"), ("b",)]
+
+
+def test_outputs_are_finite_or_missing():
+    given = {"return": np.array([[1, np.inf, -np.inf, NAN]], dtype=np.float32), "up": np.ones((1, 4))}
+    view = View(None, np.ones((1, 4)), outputs=given)
+    assert_array_equal(view.output("return"), [[1, NAN, NAN, NAN]])
+    with pytest.raises(ConfigError, match=r"reads the column 'returns' .* did you mean 'return'\? known: return, up"):
+        view.output("returns")
+    with pytest.raises(ConfigError, match=r"reads the column 'up' .* known: none"):
+        View(None, np.ones((1, 4))).output("up")
+
+
+def test_strategies_read_the_score_alone_by_default():
+    assert {name for name in STRATEGIES.names() if STRATEGIES.get(name)().reads} == set()
+
+
 def test_a_miss_names_the_close_matches():
     with pytest.raises(ConfigError, match="did you mean 'top_k'"):
         STRATEGIES.get("topk")

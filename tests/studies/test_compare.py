@@ -12,11 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 from mimstocr.errors import ConfigError
-from mimstocr.evaluation import benjamini_hochberg, hac_test, mann_whitney, paired
+from mimstocr.evaluation import benjamini_hochberg, hac_test, mann_whitney, paired, sharpe_difference
 from mimstocr.runs import RunFolder
 from mimstocr.studies import compare
 from mimstocr.studies.exhibits import Table
-from mimstocr.studies.results import Result, Results
+from mimstocr.studies.results import Money, Result, Results
 
 Made = Callable[..., Results]
 DAYS = np.arange("2020-01-01", "2020-03-01", dtype="datetime64[D]")
@@ -36,6 +36,7 @@ def daily(run: Result) -> tuple[NDArray[np.datetime64], dict[str, NDArray[np.flo
 @pytest.fixture
 def results(made: Made, monkeypatch: pytest.MonkeyPatch) -> Results:
     monkeypatch.setattr(compare, "daily_series", daily)
+    monkeypatch.setattr(compare, "daily_returns", lambda run: None)
     found = made({(cell, seed): {"test.ic": 0.1} for cell in CELLS for seed in (0, 1)})
     runs = [run if run.state == "missing" else replace(run, folder=RunFolder(Path("x"))) for run in found.runs]
     return replace(found, runs=runs)
@@ -178,6 +179,82 @@ def test_what_is_no_daily_figure_is_said(made: Made, results: Results) -> None:
     (table,) = compare.comparisons(replace(results, grid=replace(results.grid, study=grid.study)), "EW")
     assert table.rows == []
     assert "V is no daily figure of the test days, and is not compared" in table.notes
+
+
+MONEY = {"metrics": {"IC": "test.ic", "Sharpe": "backtest.net.sharpe", "gross Sharpe": "backtest.gross.sharpe"}}
+
+
+def earned(run: Result) -> Money:
+    """CQB earns more; the second seed of EW was filled four days later."""
+    random = np.random.default_rng([run.seed, len(run.cell.name), 7])
+    net = random.normal(0.01 if run.cell.levels["method"] == "CQB" else 0.0, 0.01, len(DAYS))
+    late = 4 if (run.cell.name, run.seed) == ("EW / slow", 1) else 0
+    return Money(DAYS[late:], {"net": net[late:], "gross": net[late:] + 0.001}, 365)
+
+
+def with_sharpes(made: Made, results: Results) -> Results:
+    grid = made({}, show=[{"kind": "table", "rows": ["method", "rate"], **MONEY}]).grid
+    return replace(results, grid=replace(results.grid, study=grid.study))
+
+
+def test_sharpe_ratios_are_compared_by_the_daily_returns_of_the_accounts(
+    made: Made, results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "daily_returns", earned)
+    (table,) = compare.comparisons(with_sharpes(made, results), "EW")
+    assert column(table, "method") == ["CQB"] * 3 + ["STL"] * 3
+    assert column(table, "metric") == ["IC", "Sharpe", "gross Sharpe"] * 2
+    runs = {(run.cell.name, run.seed): earned(run) for run in results.runs if run.state == "finished"}
+    for row, cell, kind in ((1, "CQB / slow", "net"), (2, "CQB / slow", "gross"), (4, "STL / slow", "net")):
+        ours, theirs = (
+            np.stack([runs[name, seed].returns[kind][4 if name == cell or seed == 0 else 0 :] for seed in (0, 1)])
+            for name in (cell, "EW / slow")
+        )
+        expected = sharpe_difference(ours, theirs, days_per_year=365)
+        line = dict(zip(table.header, table.rows[row], strict=True))
+        assert line["- EW"].value == pytest.approx(expected.annual)
+        low, high = expected.annual_interval
+        assert line["95 %"].text == f"{low:+.4f} to {high:+.4f}"
+        assert line["t"].value == pytest.approx(expected.hac.t)
+        assert line["p boot"].value == expected.bootstrap.p
+        assert line["days"].text == str(len(DAYS) - 4)
+        assert line["seeds"].text == "2"
+        by_seed = [side.mean(axis=1) / side.std(axis=1, ddof=1) for side in (ours, theirs)]
+        assert line["p seeds"].value == mann_whitney(*by_seed).p
+    plain = [row[list(table.header).index("p")].value for row in table.rows]
+    assert [row[-1].value for row in table.rows] == pytest.approx(list(benjamini_hochberg(np.array(plain))))
+    (about,) = [note for note in table.notes if note.startswith("Sharpe:")]
+    assert "daily net returns" in about
+    assert not any("is no daily figure" in note for note in table.notes)
+
+
+def test_runs_without_daily_returns_are_counted(made: Made, results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(run: Result) -> Money | None:
+        return None if (run.cell.name, run.seed) in {("CQB / slow", 1), ("STL / slow", 0)} else earned(run)
+
+    monkeypatch.setattr(compare, "daily_returns", lacking)
+    shown = with_sharpes(made, results)
+    (table,) = compare.comparisons(shown, "EW")
+    assert column(table, "seeds") == ["2", "1", "1"] * 2
+    for cell in ("CQB / slow", "STL / slow"):
+        (note,) = [note for note in table.notes if note.startswith(f"{cell}: 1 of 2 seeds without the daily returns")]
+        assert "EW / slow" in note
+    monkeypatch.setattr(compare, "daily_returns", lambda run: None)
+    (table,) = compare.comparisons(shown, "EW")
+    assert column(table, "metric") == ["IC", "IC"]
+    assert sum("2 of 2 seeds without the daily returns" in note for note in table.notes) == 2
+
+
+def test_an_account_that_never_moves_is_said(made: Made, results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    def idle(run: Result) -> Money:
+        money = earned(run)
+        cash = {kind: np.zeros(len(money.days)) for kind in money.returns}
+        return money._replace(returns=cash) if run.cell.name == "STL / slow" else money
+
+    monkeypatch.setattr(compare, "daily_returns", idle)
+    (table,) = compare.comparisons(with_sharpes(made, results), "EW")
+    assert column(table, "metric") == ["IC", "Sharpe", "gross Sharpe", "IC"]
+    assert any(note.startswith("STL / slow, Sharpe: cannot be compared (returns:") for note in table.notes)
 
 
 def test_a_level_that_is_not_shown_is_refused(results: Results) -> None:

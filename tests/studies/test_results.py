@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from mimstocr.config import make_config, write_yaml
 from mimstocr.errors import RunError
 from mimstocr.runs import RunFolder
 from mimstocr.studies.ledger import Ledger, Row
-from mimstocr.studies.results import Results, collect, look
+from mimstocr.studies.results import Results, collect, daily_returns, look
 from mimstocr.studies.show import Showing
 from mimstocr.studies.study import Cell, config_hash, load_study, otherwise, shipped_studies
 
@@ -138,3 +139,23 @@ def test_configs_of_shipped_studies_come_back_as_themselves() -> None:
         for cell in load_study(name).cells:
             asked = cell.run(0, Path("runs"))
             assert otherwise(make_config(asked.plain()), asked) == ""
+
+
+@pytest.mark.parametrize("times", [False, True])
+def test_daily_returns_are_those_of_the_run_folder(made: Made, tmp_path: Path, times: bool) -> None:
+    cell = made({}).grid.cells[0]
+    path = finish(cell, 0, tmp_path)
+    assert daily_returns(look(cell, 0, tmp_path)) is None  # as of an earlier version
+    days = np.array(["2020-01-02", "2020-01-03"], dtype="datetime64[D]")
+    bars = days.astype("datetime64[ms]") + np.timedelta64(4, "h") if times else days
+    table = pl.DataFrame({"date": bars, "net": [0.01, -0.02], "gross": [0.02, -0.01], "index": [None, None]})
+    table.write_parquet(path / "backtest.parquet")
+    (path / "data.json").write_text(json.dumps({"days_per_year": 365}))
+    money = daily_returns(look(cell, 0, tmp_path))
+    assert money is not None
+    assert money.days_per_year == 365
+    assert money.days.tolist() == bars.tolist()
+    assert {name: values.tolist() for name, values in money.returns.items()} == {
+        "net": [0.01, -0.02],
+        "gross": [0.02, -0.01],
+    }

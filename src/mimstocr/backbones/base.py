@@ -15,7 +15,9 @@ Facts = Mapping[str, Tensor]
 """What is known of a batch's stocks besides their windows, by name (see `mimstocr.data.facts`):
 
 - concepts: bool [D, N, C], which of C concepts, such as industries, a stock belongs to;
-- market_value: float32 [D, N], above 0, in the source's currency; only ratios within a day mean something.
+- market_value: float32 [D, N], above 0, in the source's currency; only ratios within a day mean something;
+- asset_class: int64 [D, N], the place of the stock's class among several (see `mimstocr.data.assets`). The model adds
+  an embedding of it to every step of a window before a backbone reads it.
 
 What stands where `valid` is false means nothing.
 """
@@ -31,6 +33,8 @@ class Inputs:
     """L."""
     n_concepts: int = 0
     """C; 0: there is no concept table, and no fact `concepts`."""
+    n_classes: int = 0
+    """Asset classes; 0: there is one, and no fact `asset_class`."""
 
 
 class Backbone(Component):

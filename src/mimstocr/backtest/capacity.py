@@ -85,5 +85,5 @@ def _account(panel: Panel, result: BacktestResult, capital: float) -> Simulation
         return result.net
     first = int(np.searchsorted(days_of(panel), result.simulated_days[0]))
     window = slice(first, first + len(result.simulated_days))
-    plan = settings.strategy.plan(result.scores, view_of(panel, window))
+    plan = settings.strategy.plan(result.scores, view_of(panel, window, result.outputs))
     return simulate(result.terms, plan, delay=settings.delay or 0, capital=capital, every=settings.every)

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 
 from mimstocr.backtest.orders import REASONS, SETTLED, Values
-from mimstocr.backtest.run import BacktestResult, Day
+from mimstocr.backtest.run import BacktestResult
 from mimstocr.backtest.strategies._scores import order
-from mimstocr.data.panel import Panel, days_of, last_known
+from mimstocr.data.panel import Panel, When, day_text, days_of, last_known, place_of
 from mimstocr.errors import DataError
 
 
@@ -33,19 +33,21 @@ class Explained:
     adjusted), wanted and filled, the real price, value, a column per cost, outcome, cash before and after."""
 
 
-def explain(result: BacktestResult, panel: Panel, day: Day) -> Explained:
+def explain(result: BacktestResult, panel: Panel, day: When) -> Explained:
     """What the net account did on `day`, one of `result.simulated_days`; `panel`: that of the backtest.
+
+    Of bars within the day, a time names one, and a day alone its last.
 
     Real shares and prices are adjusted ones by the panel's factor; without a factor they are the adjusted ones. Raises
     DataError on another day.
     """
     days = result.simulated_days
-    wanted = np.asarray(day, dtype="datetime64[D]")
-    at = int(np.searchsorted(days, wanted))
-    if at == len(days) or days[at] != wanted:
+    at = place_of(days, day)
+    if at is None:
+        before = max(int(np.searchsorted(days, np.datetime64(day))) - 1, 0)
         raise DataError(
-            f"expected a day of the backtest, got {day}; it has the trading days from {days[0]} to {days[-1]}, the "
-            f"nearest before is {days[max(at - 1, 0)]}"
+            f"expected a day of the backtest, got {day}; it has the trading days from {day_text(days[0])} to "
+            f"{day_text(days[-1])}, the nearest before is {day_text(days[before])}"
         )
     net, capital = result.net, result.settings.capital
     value_before, cash = (net.value[at - 1], net.cash[at - 1]) if at else (capital, capital)

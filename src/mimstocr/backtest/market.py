@@ -18,7 +18,8 @@ from pydantic import Field, field_validator
 
 from mimstocr.backtest.orders import LIMIT_DOWN, LIMIT_UP, NO_MONEY, NO_PRICE, SUSPENDED, DayTerms
 from mimstocr.components import Component, Registry, Settings, component_field
-from mimstocr.data.panel import Days, Panel, days_of, last_known, symbols_of, traded_money
+from mimstocr.data.assets import OwnCalendar, own_calendars
+from mimstocr.data.panel import Days, Panel, day_text, days_of, last_known, symbols_of, traded_money, within_day
 from mimstocr.errors import ConfigError, DataError
 
 Values = NDArray[np.float64]
@@ -211,8 +212,27 @@ class Terms:
         )
 
 
+CLOSED: dict[str, float] = {
+    "worth": 0.0,
+    "mark": 0.0,
+    "blocked_buy": NO_PRICE,
+    "blocked_sell": NO_PRICE,
+    "stale": False,
+    "gone": False,
+    "step": 0.0,
+    "least": 0.0,
+    "cap": 0.0,
+    "impact": 0.0,
+}
+"""Terms of a stock on a day on which its class is closed; `worth` and `mark` then stand once there was a close. Such a
+mark is not stale: there is no later one."""
+
+
 def make_terms(market: Market, panel: Panel, window: slice) -> Terms:
     """The rules of `market` for the days `window` of `panel`, all stocks.
+
+    Those of several asset classes are worked out for each on its own calendar. While a class is closed, its stocks
+    stand at their last closes and nothing of it is traded (no price).
 
     Raises ConfigError when a rule needs a field that the panel lacks.
     """
@@ -224,18 +244,48 @@ def make_terms(market: Market, panel: Panel, window: slice) -> Terms:
                 f"backtest.market: {why} needs the field {field}, which the source lacks; it has "
                 f"{', '.join(str(name) for name in panel.data_vars)}"
             )
-    return terms_of(
-        market,
-        close=panel["close"].values,
-        tradable=panel["tradable"].values,
-        fill=None if market.price == "close" else panel[market.price].values,
-        factor=panel["factor"].values if "factor" in panel else None,
-        money=traded_money(panel) if "volume" in needs else None,
-        days=days_of(panel),
-        symbols=symbols_of(panel),
-        days_per_year=int(panel.attrs["days_per_year"]),
-        window=window,
-    )
+    year = int(panel.attrs["days_per_year"])
+
+    def of_class(own: Panel, days: slice) -> Terms:
+        return terms_of(
+            market,
+            close=own["close"].values,
+            tradable=own["tradable"].values,
+            fill=None if market.price == "close" else own[market.price].values,
+            factor=own["factor"].values if "factor" in own else None,
+            money=traded_money(own) if "volume" in needs else None,
+            days=days_of(own),
+            symbols=symbols_of(own),
+            days_per_year=year,
+            window=days,
+        )
+
+    calendars = own_calendars(panel)
+    if len(calendars) == 1:
+        return of_class(panel, window)
+    each = [of_class(own.panel, slice(None)) for own in calendars]
+    return _side_by_side(market, calendars, each, days_of(panel), window)
+
+
+def _side_by_side(
+    market: Market, calendars: Sequence[OwnCalendar], each: Sequence[Terms], days: Days, window: slice
+) -> Terms:
+    """The terms of several classes, each over all of its own days, over the days of all."""
+    shape = (len(days), sum(len(own.symbols) for own in calendars))
+    whole: dict[str, NDArray[Any]] = {}
+    for name, closed in CLOSED.items():
+        filled = np.full(shape, closed, dtype=getattr(each[0], name).dtype)
+        for own, terms in zip(calendars, each, strict=True):
+            filled[np.ix_(own.days, own.symbols)] = getattr(terms, name)
+        whole[name] = filled
+    for own, terms in zip(calendars, each, strict=True):
+        shut = np.flatnonzero(~own.open & (own.last >= 0))
+        for name in ("worth", "mark"):
+            whole[name][np.ix_(shut, own.symbols)] = terms.mark[own.last[shut]]
+    shut_note = "orders for an asset class on a day on which it is closed are not filled; they are counted as no price"
+    said = tuple(dict.fromkeys([*(note for terms in each for note in terms.notes), shut_note]))
+    kept: dict[str, Any] = {name: np.ascontiguousarray(values[window]) for name, values in whole.items()}
+    return replace(each[0], days=days[window], rates=market.rates(days[window]), notes=said, **kept)
 
 
 def terms_of(
@@ -280,6 +330,11 @@ def terms_of(
     blocked_buy, blocked_sell = blocked, blocked.copy()
     calendar = np.arange(len(price)).astype("datetime64[D]") if days is None else days
     if market.price_limits:
+        if within_day(calendar):
+            raise ConfigError(
+                "backtest.market.price_limits: limits go from the close of the day before, which bars within the day "
+                "do not tell; set price_limits to false, or trade days"
+            )
         limits = market.limits(Prices(calendar, names, filled, before, _age(price), ratio))
         if limits is not None:
             for side, at_limit, code in (
@@ -368,7 +423,7 @@ def _gone(close: Values) -> Mask:
 
 def day_name(days: Days | None, index: int) -> str:
     """How an error names a day."""
-    return f"day {index}" if days is None else str(days[index])
+    return f"day {index}" if days is None else day_text(days[index])
 
 
 def _check_market(close: Values, tradable: Mask, days: Days | None) -> None:

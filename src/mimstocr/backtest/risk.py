@@ -15,7 +15,7 @@ from mimstocr.backtest.market import Mask
 from mimstocr.backtest.orders import REASONS, SETTLED, Values
 from mimstocr.backtest.portfolio import drawdown
 from mimstocr.backtest.run import BacktestResult
-from mimstocr.data.panel import Days, Panel, last_known, traded_money
+from mimstocr.data.panel import Days, Panel, last_known, traded_money, within_day
 from mimstocr.errors import ConfigError, DataError
 from mimstocr.ranks import places
 
@@ -56,7 +56,7 @@ def drawdowns(returns: NDArray[Any], days: Days, n: int = 10) -> pl.DataFrame:
             }
         )
     schema = {
-        **dict.fromkeys(("start", "trough", "recovered"), pl.Date),
+        **dict.fromkeys(("start", "trough", "recovered"), pl.Datetime("ms") if within_day(days) else pl.Date),
         "depth": pl.Float64,
         **dict.fromkeys(("days_down", "days_to_recover"), pl.Int64),
     }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,11 @@ from mimstocr.backtest.market import Terms, Values, make_terms
 from mimstocr.backtest.orders import NO_LOT
 from mimstocr.backtest.portfolio import portfolio_metrics
 from mimstocr.backtest.settings import BacktestSettings
-from mimstocr.backtest.strategy import View
+from mimstocr.backtest.strategy import View, check_columns
+from mimstocr.data.assets import own_calendars, standing
 from mimstocr.data.concepts import concept_names
-from mimstocr.data.panel import Days, Panel, days_of, symbols_of, usable
+from mimstocr.data.panel import Days, Panel, When, day_text, days_of, resolved, span_of, symbols_of, usable
 from mimstocr.errors import ConfigError, DataError
-
-Day = date | np.datetime64
 
 MANY = 0.2
 """From which share of orders below a lot on the capital is said to be too small."""
@@ -57,6 +56,8 @@ class BacktestResult:
     """The stocks, in the order of the columns of `net.shares`."""
     scores: NDArray[Any]
     """(simulated days, stocks) what decided."""
+    outputs: Mapping[str, Values]
+    """Columns of the predictions that the strategy read besides, each (simulated days, stocks)."""
     terms: Terms
     """What the market allowed and asked."""
     net: Simulation
@@ -117,27 +118,36 @@ def backtest(
     scores: NDArray[Any] | xr.DataArray,
     settings: BacktestSettings,
     *,
-    first: Day,
-    last: Day,
+    first: When,
+    last: When,
+    outputs: Mapping[str, NDArray[Any] | xr.DataArray] | None = None,
 ) -> BacktestResult:
     """Follow a strategy from the scores of `first` to the closes of `last`, both days included.
 
     scores: (days, symbols) on the panel's own grid, NaN where there is none; or a DataArray with dims (date,
     symbol) of days and symbols that the panel has. Scores of other days than first .. last are not used; a day
-    without any is no decision. settings: its delay must be a number; panel.attrs["days_per_year"] annualises.
+    without any is no decision. settings: its delay must be a number; panel.attrs["days_per_year"] annualises. outputs:
+    columns of the predictions by name, in one of the two forms of scores and known when they are; only those that the
+    strategy reads are used.
 
-    Raises ConfigError without a delay; DataError when the scores do not fit the panel, when no day lies between
-    first and last, when no day is left after the first fill, and as the strategy and the engine do.
+    Raises ConfigError without a delay, or without a column that the strategy reads; DataError when the scores do not
+    fit the panel, when no day lies between first and last, when no day is left after the first fill, and as the
+    strategy and the engine do.
     """
     if settings.delay is None:
         raise ConfigError(
             "backtest.delay: expected trading days from the score to the fill, got none; a run has those "
             "of its label, scores by themselves have not: set it to 1 for the next close"
         )
+    check_columns(settings.strategy.reads, outputs or {})
     window = _window(panel, first, last)
     terms = make_terms(settings.market, panel, window)
-    grid = _on_grid(panel, scores)[window]
-    plan = settings.strategy.plan(grid, view_of(panel, window))
+    grid = carried(panel, _on_grid(panel, scores)[window], window)
+    read = {
+        name: carried(panel, _on_grid(panel, (outputs or {})[name], name)[window], window)
+        for name in settings.strategy.reads
+    }
+    plan = settings.strategy.plan(grid, view_of(panel, window, read))
     how: dict[str, Any] = {"delay": settings.delay, "every": settings.every, "capital": settings.capital}
     net = simulate(terms, plan, **how)
     gross = simulate(terms.free(), plan, **how)
@@ -145,11 +155,13 @@ def backtest(
     start = net.first_fill + 1
     if start == len(days):
         raise DataError(
-            f"expected a day after the first fill, but that is on {days[-1]}, the last of {len(days)} days; "
+            f"expected a day after the first fill, but that is on {day_text(days[-1])}, the last of {len(days)} days; "
             "give scores on earlier days, or a later last day"
         )
     market = panel.isel(date=window)
-    universe = universe_mean(market["close"].values, market["tradable"].values, market["member"].values)[start:]
+    everyday = own_calendars(panel)
+    closes, tradable, member = (standing(everyday, panel[x].values)[window] for x in ("close", "tradable", "member"))
+    universe = universe_mean(closes, tradable, member)[start:]
     index = index_returns(market["benchmark"].values)[start:] if "benchmark" in market else None
     net_returns, gross_returns = _with_entry(net, start), _with_entry(gross, start)
     metrics, measured_against = _metrics(
@@ -172,6 +184,7 @@ def backtest(
         settings=settings,
         symbols=symbols_of(panel),
         scores=grid,
+        outputs=read,
         terms=terms,
         net=net,
         gross=gross,
@@ -181,57 +194,81 @@ def backtest(
     )
 
 
-def view_of(panel: Panel, window: slice) -> View:
-    """What a strategy may know of the days `window`: closes up to the day, and groups of stocks."""
+def carried(panel: Panel, values: NDArray[Any], window: slice) -> NDArray[Any]:
+    """Scores (days of the window, stocks) with those of each asset class standing while it is closed.
+
+    So a day on which crypto alone trades does not sell the stocks. Only own days of the window are looked at: days at
+    its start on which a class is closed have no score of any stock, and so no decision. With one class as they are.
+    """
+    calendars = own_calendars(panel)
+    if len(calendars) == 1:
+        return values
+    whole = np.full(panel["close"].shape, np.nan)
+    whole[window] = values
+    stood = standing(calendars, whole)[window]
+    for own in calendars:
+        last = own.last[window]
+        stood[(last >= 0) & (own.days[np.maximum(last, 0)] < window.start)] = np.nan
+    return stood
+
+
+def view_of(panel: Panel, window: slice, outputs: Mapping[str, Values] | None = None) -> View:
+    """What a strategy may know of the days `window`: closes up to the day, and groups of stocks.
+
+    outputs: columns of the predictions, each (days of the window, stocks). While an asset class is closed its closes
+    and whether they could be traded are those of its own last day, a day without a move.
+    """
+    calendars = own_calendars(panel)
     return View(
         days=days_of(panel)[window],
-        closes=panel["close"].values[: window.stop],
+        closes=standing(calendars, panel["close"].values)[: window.stop],
         before=window.start,
         days_per_year=int(panel.attrs["days_per_year"]),
         groups=panel["concepts"].values if "concepts" in panel else None,
         group_names=concept_names(panel),
+        tradable=standing(calendars, panel["tradable"].values)[: window.stop],
+        outputs=outputs or {},
     )
 
 
-def _window(panel: Panel, first: Day, last: Day) -> slice:
+def _window(panel: Panel, first: When, last: When) -> slice:
     days = days_of(panel)
-    low = int(np.searchsorted(days, np.asarray(first, dtype="datetime64[D]")))
-    high = int(np.searchsorted(days, np.asarray(last, dtype="datetime64[D]"), side="right"))
-    if low >= high:
+    window = span_of(days, first, last)
+    if window.start >= window.stop:
         raise DataError(
-            f"expected trading days from {first} to {last}, but there is none: the panel has {days[0]} to {days[-1]}; "
-            "choose among them"
+            f"expected trading days from {first} to {last}, but there is none: the panel has {day_text(days[0])} to "
+            f"{day_text(days[-1])}; choose among them"
         )
-    return slice(low, high)
+    return window
 
 
-def _on_grid(panel: Panel, scores: NDArray[Any] | xr.DataArray) -> NDArray[Any]:
-    """(days, symbols) of the panel, NaN where there is no score."""
+def _on_grid(panel: Panel, values: NDArray[Any] | xr.DataArray, what: str = "scores") -> NDArray[Any]:
+    """(days, symbols) of the panel, NaN where there is none."""
     shape = panel["close"].shape
-    if not isinstance(scores, xr.DataArray):
-        if np.shape(scores) != shape:
+    if not isinstance(values, xr.DataArray):
+        if np.shape(values) != shape:
             raise DataError(
-                f"expected scores on the panel's grid (days, symbols) = {shape}, got {np.shape(scores)}; "
+                f"expected {what} on the panel's grid (days, symbols) = {shape}, got {np.shape(values)}; "
                 "hand over a DataArray with dims (date, symbol) to have them aligned"
             )
-        return np.asarray(scores)
-    if set(scores.dims) != {"date", "symbol"}:
-        raise DataError(f"expected scores with dims (date, symbol), got {scores.dims}; rename them")
-    days, symbols = scores["date"].values.astype("datetime64[D]"), scores["symbol"].values.astype(np.str_)
-    rows = _places(days, days_of(panel), "days")
-    columns = _places(symbols, np.asarray(symbols_of(panel)), "symbols")
+        return np.asarray(values)
+    if set(values.dims) != {"date", "symbol"}:
+        raise DataError(f"expected {what} with dims (date, symbol), got {values.dims}; rename them")
+    days, symbols = resolved(values["date"].values), values["symbol"].values.astype(np.str_)
+    rows = _places(days, days_of(panel), f"{what} of days")
+    columns = _places(symbols, np.asarray(symbols_of(panel)), f"{what} of symbols")
     grid = np.full(shape, np.nan)
-    grid[np.ix_(rows, columns)] = scores.transpose("date", "symbol").values
+    grid[np.ix_(rows, columns)] = values.transpose("date", "symbol").values
     return grid
 
 
 def _places(wanted: NDArray[Any], known: NDArray[Any], what: str) -> NDArray[np.int64]:
     """Where each of `wanted` stands in `known`."""
     if len(np.unique(wanted)) < len(wanted):
-        raise DataError(f"expected each of the scored {what} once, got some twice; keep one score each")
+        raise DataError(f"expected {what} once, got some twice; keep one each")
     if len(strange := np.setdiff1d(wanted, known)):
         raise DataError(
-            f"expected scores of {what} that the panel has, got {len(strange)} others such as {strange[0]}; drop them"
+            f"expected {what} that the panel has, got {len(strange)} others such as {strange[0]}; drop them"
         )
     order = np.argsort(known)
     return order[np.searchsorted(known, wanted, sorter=order)]

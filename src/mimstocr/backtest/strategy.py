@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mimstocr.backtest.market import Values, day_name
-from mimstocr.components import Component, Registry, component_field
+from mimstocr.components import Component, Registry, component_field, near
 from mimstocr.data.panel import Days
+from mimstocr.errors import ConfigError
 
-__all__ = ["STRATEGIES", "AnyStrategy", "Decision", "Moment", "Plan", "Strategy", "View", "day_name", "following"]
+__all__ = [
+    "STRATEGIES",
+    "AnyStrategy",
+    "Decision",
+    "Moment",
+    "Plan",
+    "Strategy",
+    "View",
+    "check_columns",
+    "day_name",
+    "following",
+]
 
 
 class Decision(NamedTuple):
@@ -59,10 +71,32 @@ class View:
     groups: NDArray[np.bool_] | None = None
     """(stocks, groups), such as industries; none where the source has none."""
     group_names: Sequence[str] = ()
+    tradable: NDArray[np.bool_] | None = None
+    """(before + days, stocks) whether the stock could be traded; none: wherever there is a close."""
+    outputs: Mapping[str, Values] = field(default_factory=dict)
+    """Columns of the predictions, each (days, stocks) beside the scores and known when they are; NaN where a stock has
+    none. There are those that the strategy reads."""
 
     def past(self, day: int) -> Values:
         """(rows, stocks) closes up to and including that of `day`."""
         return self.closes[: self.before + day + 1]
+
+    def output(self, name: str) -> Values:
+        """(days, stocks) of a column of the predictions, finite or NaN. Raises ConfigError when there is none."""
+        check_columns([name], self.outputs)
+        values = np.asarray(self.outputs[name], dtype=np.float64)
+        return np.where(np.isfinite(values), values, np.nan)
+
+
+def check_columns(wanted: Iterable[str], known: Iterable[str]) -> None:
+    """Raise ConfigError when a strategy reads a column that the predictions lack, naming those that they have."""
+    there = list(known)
+    for name in wanted:
+        if name not in there:
+            raise ConfigError(
+                f"backtest.strategy reads the column {name!r} of the predictions, which they do not have: name the "
+                f"output of a task that is learned; {near(name, there)}"
+            )
 
 
 class Strategy(Component):
@@ -71,20 +105,37 @@ class Strategy(Component):
     light: ClassVar[bool] = True
     """Whether deciding costs little beside the engine; the report follows light strategies with other capitals too."""
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Columns of the predictions that it needs besides the score; `View.outputs` then has them."""
+        return ()
+
     @abstractmethod
     def plan(self, scores: NDArray[Any], view: View) -> Plan:
         """What decides each day.
 
         scores: (days, stocks), known at the close of their day, NaN or infinite where a stock has none; a day without
-        any is no decision. The decision of day t depends on rows 0 .. t of the scores, on `view.past(t)` and on the
-        account.
-        Raises DataError when the scores of a day do not suffice, here already where that can be seen.
+        any is no decision. The decision of day t depends on rows 0 .. t of the scores and outputs, on `view.past(t)`
+        and on the account.
+        Raises DataError when the scores of a day do not suffice, here already where that can be seen; ConfigError when
+        a column that it reads is not there.
         """
 
 
-def following(weights: Values) -> Plan:
-    """The plan that decides for fixed weights, (days, stocks); a row of NaN is no decision."""
-    return lambda moment: None if np.isnan(row := weights[moment.day]).all() else Decision(row)
+def following(weights: Values, gave_way: Mapping[str, NDArray[np.bool_]] | None = None) -> Plan:
+    """The plan that decides for fixed weights, (days, stocks); a row of NaN is no decision.
+
+    gave_way: name of a constraint to (days,), whether it could not be kept.
+    """
+    told = gave_way or {}
+
+    def decide(moment: Moment) -> Decision | None:
+        row = weights[moment.day]
+        if np.isnan(row).all():
+            return None
+        return Decision(row, gave_way=tuple(name for name, days in told.items() if days[moment.day]))
+
+    return decide
 
 
 STRATEGIES: Registry[type[Strategy]] = Registry("strategy", "mimstocr.backtest.strategies")

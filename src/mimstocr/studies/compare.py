@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mimstocr.components import near
 from mimstocr.errors import ConfigError, DataError
-from mimstocr.evaluation import benjamini_hochberg, mann_whitney, paired
+from mimstocr.evaluation import (
+    BootstrapTest,
+    HacTest,
+    benjamini_hochberg,
+    mann_whitney,
+    paired,
+    sharpe_difference,
+    sharpe_estimate,
+)
+from mimstocr.report.formats import counted
 from mimstocr.studies.exhibits.base import Entry, Table
 from mimstocr.studies.exhibits.table import TableExhibit
-from mimstocr.studies.results import Result, Results, Shown, daily_series
+from mimstocr.studies.results import Money, Result, Results, Shown, daily_returns, daily_series
 from mimstocr.studies.study import slug
 
 Series = Mapping[int, tuple[NDArray[np.datetime64], Mapping[str, NDArray[np.float64]]]]
 """Seed to days and daily metrics."""
+SHARPES = {"backtest.net.sharpe": "net", "backtest.gross.sharpe": "gross"}
+"""Figure to the daily returns that it is about."""
 
 
 def comparisons(results: Results, against: str) -> list[Table]:
@@ -26,7 +37,8 @@ def comparisons(results: Results, against: str) -> list[Table]:
 
     The daily test metrics of the seeds that both have are averaged, day by day, and their differences tested: the
     mean by a HAC t-test and a stationary bootstrap, adjusted over the table by Benjamini and Hochberg; the seeds'
-    means by Mann and Whitney. Raises ConfigError when no axis has the level, or no table shows a daily metric.
+    means by Mann and Whitney. The Sharpe ratio of a backtest is compared by the accounts' daily returns
+    (`sharpe_difference`). Raises ConfigError when no axis has the level, or no table shows a daily metric.
     """
     axis = next((axis for axis in results.grid.study.shown_axes if against in results.levels(axis)), None)
     if axis is None:
@@ -44,8 +56,13 @@ def comparisons(results: Results, against: str) -> list[Table]:
 def _compare(results: Results, exhibit: TableExhibit, axis: str, against: str, number: int) -> Table:
     @lru_cache
     def series(name: str) -> Series:
-        shown = next(shown for shown in results.shown if shown.name == name)
-        return _series(results.of(shown.cell))
+        return _series(results.of(cells[name]))
+
+    @lru_cache
+    def money(name: str) -> Mapping[int, Money]:
+        return _money(results.of(cells[name]))
+
+    cells = {shown.name: shown.cell for shown in results.shown}
 
     axes = [name for name in results.grid.study.shown_axes if len(results.levels(name)) > 1]  # those that tell apart
     lines: list[tuple[list[Entry], float]] = []
@@ -67,14 +84,23 @@ def _compare(results: Results, exhibit: TableExhibit, axis: str, against: str, n
         if not seeds:
             notes.append(f"{shown.name}: no seed of which both it and {base.name} have a run folder; not compared")
             continue
+        levels = [shown.levels[name] for name in axes]
         for label, figure in exhibit.metrics.items():
             metric = figure.removeprefix("test.")
             here = [some[seed][1] for some in (ours, theirs) for seed in seeds]
-            if metric == figure or not all(metric in daily for daily in here):
-                passed_over[f"{label} is no daily figure of the test days, and is not compared"] = None
-                continue
             try:
-                lines.append(_line([shown.levels[name] for name in axes], label, metric, ours, theirs, seeds))
+                if figure in SHARPES:
+                    accounts = money(shown.name), money(base.name)
+                    both = [seed for seed in seeds if all(seed in some for some in accounts)]
+                    if len(both) < len(seeds):
+                        passed_over[_without(shown.name, base.name, len(seeds) - len(both), len(seeds))] = None
+                    if both:
+                        lines.append(_sharpe_line(levels, label, SHARPES[figure], *accounts, both))
+                        passed_over[_about(label, SHARPES[figure])] = None
+                elif metric == figure or not all(metric in daily for daily in here):
+                    passed_over[f"{label} is no daily figure of the test days, and is not compared"] = None
+                else:
+                    lines.append(_line(levels, label, metric, ours, theirs, seeds))
             except DataError as error:  # such as a seed whose scores are all equal
                 notes.append(f"{shown.name}, {label}: cannot be compared ({error})")
     notes += passed_over
@@ -85,6 +111,20 @@ def _compare(results: Results, exhibit: TableExhibit, axis: str, against: str, n
     return Table(name, f"Against {against}, on the same test days", header, body, len(axes) + 1, notes)
 
 
+def _without(name: str, base: str, n: int, of: int) -> str:
+    return (
+        f"{name}: {n} of {counted(of, 'seed')} without the daily returns of both it and {base}, and so not in the "
+        "comparison of Sharpe ratios; `mimstocr run FOLDER --resume` writes backtest.parquet where it is missing"
+    )
+
+
+def _about(label: str, returns: str) -> str:
+    return (
+        f"{label}: difference of the annual Sharpe ratios of the daily {returns} returns, mean over the seeds; t and "
+        "p: Ledoit and Wolf's delta method with Newey-West errors; 95 %, p boot: the ratios of resampled days"
+    )
+
+
 def _line(
     levels: list[str], label: str, metric: str, ours: Series, theirs: Series, seeds: list[int]
 ) -> tuple[list[Entry], float]:
@@ -92,25 +132,50 @@ def _line(
     other_days, right = _aligned(theirs, metric, seeds)
     _, here, there = np.intersect1d(days, other_days, return_indices=True)
     test = paired(left[here], right[there])
-    hac, bootstrap = test.hac, test.bootstrap
     common = np.intersect1d(days, other_days)
     by_seed = [[_mean_on(common, some[seed], metric) for seed in seeds] for some in (ours, theirs)]
-    if len(seeds) > 1:
+    return _entries(levels, label, test.hac, test.bootstrap, by_seed, 1.0)
+
+
+def _sharpe_line(
+    levels: list[str],
+    label: str,
+    returns: str,
+    ours: Mapping[int, Money],
+    theirs: Mapping[int, Money],
+    seeds: list[int],
+) -> tuple[list[Entry], float]:
+    runs = [[some[seed] for seed in seeds] for some in (ours, theirs)]
+    days = reduce(np.intersect1d, [run.days for some in runs for run in some])
+    left, right = (np.stack([run.returns[returns][np.isin(run.days, days)] for run in some]) for some in runs)
+    days_per_year = runs[0][0].days_per_year
+    test = sharpe_difference(left, right, days_per_year=days_per_year)
+    by_seed = [[sharpe_estimate(account).sharpe for account in accounts] for accounts in (left, right)]
+    return _entries(levels, label, test.hac, test.bootstrap, by_seed, math.sqrt(days_per_year))
+
+
+def _entries(
+    levels: list[str], label: str, hac: HacTest, bootstrap: BootstrapTest, by_seed: list[list[float]], scale: float
+) -> tuple[list[Entry], float]:
+    """A line and its p; scale: by what the difference and its interval are multiplied to be shown."""
+    n_seeds = len(by_seed[0])
+    if n_seeds > 1:
         ranks = mann_whitney(np.array(by_seed[0]), np.array(by_seed[1]))
         over_seeds = Entry(f"{_p(ranks.p)} ({ranks.smallest_p:.2g})", value=ranks.p)
     else:
         over_seeds = Entry("\N{EN DASH}")
+    difference, low, high = (scale * value for value in (hac.mean, bootstrap.low, bootstrap.high))
     entries = [
         *(Entry(level) for level in levels),
         Entry(label),
-        Entry(f"{hac.mean:+.4f}", value=hac.mean),
-        Entry(f"{bootstrap.low:+.4f} to {bootstrap.high:+.4f}"),
+        Entry(f"{difference:+.4f}", value=difference),
+        Entry(f"{low:+.4f} to {high:+.4f}"),
         Entry(f"{hac.t:+.2f}", value=hac.t),
         Entry(_p(hac.p), value=hac.p),
         Entry(_p(bootstrap.p), value=bootstrap.p),
         over_seeds,
-        Entry(str(len(seeds)), value=len(seeds)),
-        Entry(str(test.n_days), value=test.n_days),
+        Entry(str(n_seeds), value=n_seeds),
+        Entry(str(hac.n), value=hac.n),
     ]
     return entries, hac.p
 
@@ -118,6 +183,12 @@ def _line(
 def _series(runs: list[Result]) -> Series:
     """Of the runs that have their folder."""
     return {run.seed: daily_series(run) for run in runs if run.folder is not None}
+
+
+def _money(runs: list[Result]) -> dict[int, Money]:
+    """Of the runs whose folder has their daily returns."""
+    found = {run.seed: daily_returns(run) for run in runs if run.folder is not None}
+    return {seed: money for seed, money in found.items() if money is not None}
 
 
 def _aligned(series: Series, metric: str, seeds: list[int]) -> tuple[NDArray[np.datetime64], NDArray[np.float64]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mimstocr.components import near
 from mimstocr.config import Config
+from mimstocr.data.panel import resolved
 from mimstocr.errors import ConfigError, RunError
 from mimstocr.evaluation import daily_metrics
 from mimstocr.evidence import split_of
@@ -233,3 +234,23 @@ def daily_series(result: Result, split: str = "test") -> tuple[NDArray[np.dateti
     _, _, returns = matrix_of(table, f"label.{config.priced()[0]}")
     settings = config.evaluation
     return dates, daily_metrics(scores, returns, precision_at=settings.precision_at, ndcg_at=settings.ndcg_at)
+
+
+class Money(NamedTuple):
+    """What the backtest of a run earned, day by day."""
+
+    days: NDArray[np.datetime64]
+    returns: dict[str, NDArray[np.float64]]
+    """Net and gross, (days,)."""
+    days_per_year: int
+
+
+def daily_returns(result: Result) -> Money | None:
+    """The daily returns of a finished run that has its folder; none where it has no backtest.parquet, as those that
+    earlier versions made."""
+    assert result.folder is not None
+    if not (result.folder.path / "backtest.parquet").is_file():
+        return None
+    table = result.folder.read_frame("backtest.parquet")
+    returns = {name: table[name].to_numpy().astype(np.float64) for name in ("net", "gross")}
+    return Money(resolved(table["date"].to_numpy()), returns, result.folder.read_json("data.json")["days_per_year"])

@@ -224,6 +224,10 @@ def _identity(config: Config, *, exclude_defaults: bool = False) -> dict[str, An
         plain.pop("training", None)
     plain["data"] = {**plain.get("data", {}), "source": config.data.source.partition(":")[0]}
     plain["data"]["concepts"] = bool(_concepts(config))
+    for key in ("store", "refresh"):  # where prices were kept, and when they were fetched, is in their fingerprint
+        plain["data"].pop(key, None)
+    if plain["data"].pop("extra", None) is not None and "extra" in config.features.reads:
+        plain["data"]["extra"] = True
     plain["order of the tasks"] = list(config.tasks)
     return plain
 
@@ -236,7 +240,10 @@ def _dotted(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _address(config: Config) -> str:
-    return config_hash(config) + _digest([config.data.source, _concepts(config)], 2)
+    places = [config.data.source, _concepts(config)]
+    if config.data.extra is not None and "extra" in config.features.reads:
+        places.append(str(config.data.extra))
+    return config_hash(config) + _digest(places, 2)
 
 
 def _concepts(config: Config) -> str | None:

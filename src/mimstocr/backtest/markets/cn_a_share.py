@@ -108,9 +108,10 @@ class CnAShare(Market):
                 f"those of {self.st} look like {spans[0].symbol}; write them alike"
             )
         known = [span for span in spans if span.symbol in columns]
+        days = prices.days.astype("datetime64[D]")
         for span in known:
             if main[columns[span.symbol]]:
-                share[(prices.days >= span.first) & (prices.days <= span.last), columns[span.symbol]] = 0.05
+                share[(days >= span.first) & (days <= span.last), columns[span.symbol]] = 0.05
 
     def notes(self, real: bool) -> list[str]:
         """Besides lots, how limits are known."""

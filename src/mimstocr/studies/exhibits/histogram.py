@@ -179,7 +179,7 @@ def _stocks(run: Result, task: str, days: int) -> float:
 
 def _tau(shown: Shown, task: str, stocks: float) -> int | None:
     """ceil(share x stocks) of a day of mean size, where the loss has an adaptive k."""
-    loss = shown.cell.config.tasks[task].loss
+    loss = shown.cell.config.settled_tasks()[task].loss
     if not isinstance(loss, ApproxNdcg) or loss.k != "adaptive" or math.isnan(stocks):
         return None
     return math.ceil(Fraction(loss.share).limit_denominator(10**6) * Fraction(stocks))

@@ -223,7 +223,7 @@ def _column(values: Sequence[float | None]) -> Values:
 def _unit(cells: Sequence[Shown], task: str) -> str:
     from mimstocr.report.formats import title
 
-    kinds = {shown.cell.config.tasks[task].loss.kind for shown in cells}
+    kinds = {shown.cell.config.settled_tasks()[task].loss.kind for shown in cells}
     return title(kinds.pop()) if len(kinds) == 1 else ""
 
 
