@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
@@ -15,7 +17,8 @@ import mimstocr
 from mimstocr.cli.main import invoke
 from mimstocr.config import Config
 from mimstocr.data.panel import days_of, resolved
-from mimstocr.errors import ConfigError, DataError
+from mimstocr.errors import ConfigError, DataError, RunError
+from mimstocr.training.loop import Moment
 from mimstocr.workflow import Quiet, explain_day, load_panel, write_report
 
 Make = Callable[..., Config]
@@ -108,6 +111,33 @@ def test_a_run_on_hours(hourly: Config, capsys: pytest.CaptureFixture[str]) -> N
         assert "--date: expected YYYY-MM-DD" in capsys.readouterr().err
 
 
+def test_a_stopped_run_keeps_to_the_bars_that_it_began_with(hourly: Config) -> None:
+    whole = mimstocr.run(hourly.model_copy(update={"name": "whole"})).folder.path
+
+    class Stopping(Quiet):
+        def epoch(self, row: object) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    assert not mimstocr.run(hourly, watcher=Stopping()).finished
+    later = np.arange("2024-03-01T00", "2024-03-09T05", dtype="datetime64[h]").astype("datetime64[ms]")
+    before = np.arange("2024-03-01T00", "2024-03-08T12", dtype="datetime64[h]").astype("datetime64[ms]")
+    names = [f"C{i}" for i in range(6)]
+    both = pl.concat([table(before, names, 0), table(later[len(before) :], names, 9)])
+    both.write_csv(hourly.data.source.removeprefix("csv:"), datetime_format="%Y-%m-%d %H:%M")
+    done = mimstocr.run(hourly, resume=True)
+    assert done.finished
+    ours, theirs = (pl.read_parquet(path / "predictions.parquet") for path in (done.folder.path, whole))
+    assert ours.equals(theirs)
+    said = "the data go on to 2024-03-09 04:00; the run keeps to what it began with, to 2024-03-08 11:00"
+    assert said in done.folder.read_json("data.json")["inspection"]["notes"]
+    assert mimstocr.recommend(done.folder.path)["date"][0] == datetime(2024, 3, 9, 4)
+    # a span that is asked for is not cut
+    with pytest.raises(RunError, match="other data"):
+        mimstocr.run(
+            hourly.model_copy(update={"data": hourly.data.model_copy(update={"end": date(2024, 3, 8)})}), resume=True
+        )
+
+
 def test_markets_whose_limits_are_of_a_day_refuse_bars(hourly: Config) -> None:
     with pytest.raises(
         ConfigError, match=r"backtest\.market\.price_limits: limits go from the close of the day before"
@@ -179,11 +209,11 @@ def test_a_run_on_classes_resumes_with_the_same_numbers(classes: Config) -> None
     whole = mimstocr.run(classes.model_copy(update={"name": "whole"})).folder.path
 
     class Stopping(Quiet):
-        def step(self, moment: object) -> None:
-            import os
-            import signal
+        asked = False
 
-            if moment.epoch == 2:  # type: ignore[attr-defined]
+        def step(self, moment: Moment) -> None:
+            if moment.epoch == 2 and not self.asked:  # a second Ctrl-C would end this process
+                self.asked = True
                 os.kill(os.getpid(), signal.SIGINT)
 
     stopped = mimstocr.run(classes, watcher=Stopping())

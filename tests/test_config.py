@@ -80,6 +80,12 @@ def test_overrides(tmp_path: Path) -> None:
             r"as the main task it needs its own lead",
         ),
         (["tasks={date: {kind: return}}"], r"task name 'date'"),
+        (["tasks={return: {kind: return}, rank: direction}"], r"task name 'rank'"),  # a column of the ranked list
+        (["tasks={return: {kind: return}, reference: {kind: regime}, low: volatility}"], r"task name 'reference'"),
+        (["tasks={return: {kind: return}, train: direction}"], r"task name 'train': torch has a use for it"),
+        (["tasks.return.loss=bce"], r"loss 'bce' learns an event, but task 'return' asks for a value"),
+        (["training.monitor=loss.momentun"], r"training\.monitor: unknown figure .*known: .*loss\.momentum"),
+        (["balancer=stl", "training.monitor=loss.momentum"], r"unknown figure 'loss\.momentum'"),
         (["seeds=[1,1]"], r"each seed once"),
         (["seeds=[]"], r"seeds: .*at least 1"),
         (["name=../up"], r"name: .*pattern.*got '../up'"),

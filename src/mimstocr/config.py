@@ -10,6 +10,7 @@ from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
+from torch import nn
 
 from mimstocr.backbones import AnyBackbone
 from mimstocr.backbones.recurrent import Lstm
@@ -29,7 +30,7 @@ from mimstocr.sharing.hard import Hard
 from mimstocr.tasks import AnyTask, Task
 from mimstocr.tasks.momentum_line import MomentumLine
 from mimstocr.tasks.returns import Return
-from mimstocr.training.settings import EvaluationSettings, TrainingSettings
+from mimstocr.training.settings import EvaluationSettings, TrainingSettings, direction
 
 
 class Config(Settings):
@@ -70,6 +71,8 @@ class Config(Settings):
         for name in tasks:
             if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or name in RESERVED:
                 raise ValueError(f"task name {name!r}: use letters, digits, - and _, and none of {', '.join(RESERVED)}")
+            if hasattr(nn.ModuleDict(), name):  # which holds the heads by name
+                raise ValueError(f"task name {name!r}: torch has a use for it; choose another, such as my_{name}")
         if not any(isinstance(task, Return) for task in tasks.values()):
             raise ValueError(
                 "expected a task of kind 'return' among them: its label is what the evidence is measured on"
@@ -85,6 +88,7 @@ class Config(Settings):
     def _learnable(self) -> Self:
         try:
             learned = self.learned()
+            direction(self.training.monitor, learned)
             for stage in self.training.curriculum:
                 _check_known("training.curriculum, of the learned tasks", stage.tasks, learned)
         except ConfigError as error:
@@ -144,7 +148,7 @@ def _check_known(setting: str, names: Iterable[str], known: Iterable[str]) -> No
         raise ConfigError(f"{setting}: no task {unknown!r}; {near(unknown, known)}")
 
 
-RESERVED = ("date", "symbol", "asset_class", "split", "seed", "score", "label")
+RESERVED = ("date", "symbol", "asset_class", "split", "seed", "score", "label", "reference", "rank")
 
 
 def make_config(raw: Mapping[str, Any], where: str = "config") -> Config:

@@ -118,10 +118,13 @@ def judge_task(table: pl.DataFrame, name: str, task: Task) -> dict[str, Any]:
 
     Real values: ic and rank_ic, and where outputs have the unit of the label those of `regression_metrics`. Scales: ic
     and rank_ic, and those of `volatility_metrics` beside the task's reference. Events: those of `event_metrics`, and
-    the reliability table. Levels: those of `classification_metrics` and of `level_metrics`.
+    the reliability table. Levels: those of `classification_metrics` and of `level_metrics`. Without a label on these
+    days there is nothing to judge: `samples` is 0.
     """
     label = f"label.{name}"
     known = table.filter(pl.col(label).is_not_null())
+    if known.is_empty():
+        return {"samples": 0}
     if task.target == "level":
         true = known[label].to_numpy().astype(np.int64)
         odds = known.select([f"{name}.{level}" for level in task.levels]).to_numpy()

@@ -84,13 +84,14 @@ def run(config: Config, *, resume: bool = False, watcher: Watcher | None = None)
 
     A signal (Ctrl-C, SIGTERM) stops it between two steps, saved; with `resume` it goes on where it was, with the
     same numbers as if it had not been stopped. Raises RunError when the folder exists (without `resume`), belongs to
-    another config or is in use, and what data and components raise; then nothing was written.
+    another config or is in use, and what data and components raise; then nothing was written. Days that the same
+    source has got since the run began are left out when it is resumed.
     """
     settle(config.training.threads)
-    prepared = prepare(config)
+    old = resume and (config.folder / "config.yaml").exists()
+    prepared = prepare(config, upto=_began_with(config) if old else None)
     _try_backtest(prepared)
     fresh_model(prepared, config.seeds[0])  # a backbone that lacks what it needs says so before anything is written
-    old = resume and (config.folder / "config.yaml").exists()
     folder = RunFolder.open(config.folder) if old else RunFolder.create(config)
     with folder.locked():
         if old:
@@ -108,6 +109,15 @@ def run(config: Config, *, resume: bool = False, watcher: Watcher | None = None)
         return RunResult(folder, finished)
 
 
+def _began_with(config: Config) -> np.datetime64 | None:
+    """The last day of the data that the run in the config's folder began with, if its data are those of the config."""
+    folder = RunFolder.open(config.folder)
+    same = folder.config().data.model_copy(update={"refresh": config.data.refresh}) == config.data
+    if not same or not (folder.path / "data.json").is_file():
+        return None
+    return np.datetime64(folder.read_json("data.json")["inspection"]["last_day"])
+
+
 def recommend(
     path: Path, *, day: date | None = None, top: int | None = None, source: str | None = None
 ) -> pl.DataFrame:
@@ -119,7 +129,8 @@ def recommend(
 
     The source is read anew, so that a run trained once gives tomorrow's list every evening; `source` is another
     address with the same fields, read with the run's data settings but for their end. Raises RunError when the run
-    has not finished, DataError when the day is not a trading day of the data or has no stock that can be scored.
+    has not finished, DataError when the day is not a trading day of the data, has no stock that can be scored, or has
+    nothing in a table of the user's own that the features read.
     """
     folder = RunFolder.open(path)
     config = folder.config()
@@ -133,9 +144,12 @@ def recommend(
             f"{day} is not a trading day of {panel.attrs['source']}, which has {day_text(days[0])} to "
             f"{day_text(days[-1])}; the nearest before it is {day_text(days[before])}"
         )
+    calendars = [own for own in own_calendars(panel) if own.last[at] >= 0]
+    for own in calendars:
+        config.features.check_known(own.panel, int(own.last[at]))
     device = resolve_device(config.training.device)
     settle(config.training.threads)
-    last = sorted({int(own.days[own.last[at]]) for own in own_calendars(panel) if own.last[at] >= 0})
+    last = sorted({int(own.days[own.last[at]]) for own in calendars})
     frames = [_predict(config, panel, folder, seed, last, device) for seed in config.seeds]
     table = prediction_table(panel, last, dict(zip(config.seeds, frames, strict=True)), config.learned())
     if table.is_empty():

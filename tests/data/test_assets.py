@@ -159,6 +159,7 @@ def test_settings_of_classes() -> None:
         ({"assets": {"a": {**one, "benchmark": "I"}}}, "assets.a: a benchmark has the days of one class"),
         ({"assets": {"a": one, "b": {**one, "interval": "1h"}}}, "expected one interval for all, got a 1d, b 1h"),
         ({"assets": {"a/b": one}}, "pattern"),
+        ({**one, "start": "2024-01-02", "end": "2024-01-01"}, "end 2024-01-01 is before start 2024-01-02"),
     ):
         with pytest.raises(ValidationError, match=said):
             DataSettings(**wrong)  # type: ignore[arg-type]

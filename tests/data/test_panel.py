@@ -51,7 +51,7 @@ def test_values_days_and_symbols_come_through():
     assert made["member"].values.all()
     assert made["tradable"].values.all()
     assert made.attrs == {
-        "source": "test", "days_per_year": 252, "benchmark_name": None, "dropped": {}, "notes": [],
+        "source": "test", "days_per_year": 252, "benchmark_name": None, "real_shares": None, "dropped": {}, "notes": [],
     }  # fmt: skip
 
 

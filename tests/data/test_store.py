@@ -1,5 +1,7 @@
 """The store: files that are whole, spans without holes, one writer at a time."""
 
+import resource
+import signal
 import threading
 
 import polars as pl
@@ -75,16 +77,30 @@ def test_a_write_that_is_stopped_leaves_the_file_before(shelf, monkeypatch, erro
     held = history(0, 10, (0, 1.0))
     write(shelf, held)
 
-    def half(self, file, **options):
-        file.write(b"PAR1 and no more")
+    def full(place):
         raise error(28, "No space left on device")
 
-    monkeypatch.setattr(pl.DataFrame, "write_parquet", half)
+    monkeypatch.setattr(store.os, "fsync", full)
     with pytest.raises(KeyboardInterrupt if error is KeyboardInterrupt else DataError, match="No space left"):
         write(shelf, history(0, 20, (0, 1.0), (10, 2.0)))
     monkeypatch.undo()
     assert shelf.read().rows.equals(held.rows)
     write(shelf, history(0, 20, (0, 1.0), (10, 2.0)))
+    assert [path.name for path in shelf.path.parent.iterdir() if "unfinished" in path.name] == []
+
+
+def test_a_disk_that_is_full_is_one_clear_error(shelf):
+    held = history(0, 10, (0, 1.0))
+    write(shelf, held)
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(DataError, match="cannot be written"):
+            write(shelf, history(0, 20_000, *((time, time**0.5) for time in range(20_000))))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert shelf.read().rows.equals(held.rows)
     assert [path.name for path in shelf.path.parent.iterdir() if "unfinished" in path.name] == []
 
 

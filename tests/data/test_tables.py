@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimstocr.data import DataSettings, load_panel, panel_from_frame, write_long
-from mimstocr.data.panel import days_of, fingerprint, symbols_of
+from mimstocr.data.panel import days_of, fingerprint, symbols_of, traded_money
 from mimstocr.data.tables import find_columns
 from mimstocr.errors import ConfigError, DataError
 
@@ -273,6 +273,21 @@ def test_half_an_adjustment_is_counted_and_a_bad_close_keeps_its_reason():
     assert panel["member"].values.tolist() == [[True, False, False]]
     assert panel["open"].sel(symbol="A").item() == 0.5
     assert "3 symbols have no price on these days and are left out: B, C, F" in panel.attrs["notes"]
+
+
+def test_a_split_in_whole_numbers_does_not_make_the_volume_one_of_real_shares():
+    table = pl.DataFrame(
+        {
+            "date": [20200102, 20200103, 20200106],
+            "symbol": ["A"] * 3,
+            "close": [100.0, 104.0, 26.0],
+            "adj close": [25.0, 26.0, 26.0],
+            "volume": [10.0, 20.0, 90.0],
+        }
+    )
+    panel = panel_from_frame(table)
+    assert panel["volume"].values[:, 0].tolist() == [40, 80, 90]
+    assert traded_money(panel)[:, 0].tolist() == [1000, 2080, 2340]
 
 
 def test_an_adjusted_close_alone_is_the_close_and_a_factor_is_not_applied():

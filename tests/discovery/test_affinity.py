@@ -335,12 +335,16 @@ def test_stopped_or_killed_it_goes_on_with_the_same_figures(
     assert whole is not None
     assert_frame_equal(table_of(tmp_path / "whole"), table_of(tmp_path / "parts"))
     assert np.array_equal(parts.lookahead.mean, whole.lookahead.mean)
+    assert parts.seconds > 0
+    assert parts.measuring > 0
 
     def again(*_: object) -> None:
         raise AssertionError("trained twice")
 
     monkeypatch.setattr(Trainer, "_step", again)
-    assert found(planted, tmp_path / "parts") is not None
+    shown = found(planted, tmp_path / "parts")
+    assert shown is not None
+    assert (shown.seconds, shown.measuring) == (parts.seconds, parts.measuring)  # the cost of then, not of looking
 
 
 def test_a_stop_in_the_last_measure_is_not_lost(planted: Config, tmp_path: Path) -> None:

@@ -40,7 +40,8 @@ def test_a_stop_in_the_affinity_ends_all(small: Make, monkeypatch: pytest.Monkey
         def training(self, config: Config) -> AbstractContextManager[Watcher]:
             class Watch(Quiet):
                 def step(self, moment: Moment) -> None:
-                    os.kill(os.getpid(), signal.SIGINT)
+                    if moment.step == moment.steps:  # a second signal would insist
+                        os.kill(os.getpid(), signal.SIGINT)
 
             return nullcontext(Watch())
 
@@ -72,6 +73,16 @@ def test_a_stop_in_the_affinity_ends_all(small: Make, monkeypatch: pytest.Monkey
         ),
         ({"training": {**TRAINING, "monitor": "loss"}}, {"method": "forward"}, "monitor=loss cannot be compared"),
         ({"training": {**TRAINING, "monitor": "loss"}}, {"method": "both"}, "monitor=loss cannot be compared"),
+        (
+            {"sharing": {"kind": "hierarchical", "levels": [["week"], ["momentum"], ["return"]]}},
+            {},
+            r"sharing\.levels names all learned tasks, and forward selection trains some",
+        ),
+        (
+            {"backtest": {"strategy": {"kind": "signal", "value": "week"}}},
+            {},
+            r"backtest\.strategy reads week, which sets of tasks without it do not have",
+        ),
     ],
 )
 def test_mistakes_are_found_before_anything_is_written(
@@ -117,6 +128,29 @@ def test_the_affinity_table_is_of_the_main_tasks_column() -> None:
     ]
     assert [entry.value for entry in lookaheads.rows[0][1:]] == [0.02, 0.3]
     assert [entry.text for entry in cosines.rows[1]] == ["other", "0.250", "1.000"]
+
+
+def test_candidates_are_ranked_by_what_their_step_takes_and_the_cost_is_told() -> None:
+    takes = np.array([0.1, -0.3, np.nan, 0.4, 0.2])
+    ahead = Estimate(np.repeat(takes[:, None], 5, axis=1), np.zeros((5, 5)), np.full((5, 5), 3))
+    names = ("main", "hurts", "unknown", "helps", "some")
+    table = affinity_tables(Affinity(names, ahead, ahead, 0.1, 3, (0, 1), 61.4, 7.6))[0]
+    assert [row[0].text for row in table.rows] == ["main (its own)", "helps", "some", "hurts", "unknown"]
+    assert any("in all 6 epochs, 61 seconds of training and 8 of measuring" in note for note in table.notes)
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        ({"epochs": 0}, "at least 1 of epochs, got 0"),
+        ({"days": 0}, "at least 1 of days, got 0"),
+        ({"step": 0.0}, "a step above 0, got 0"),
+        ({"step": float("nan")}, "a step above 0, got nan"),
+    ],
+)
+def test_a_plan_that_measures_nothing_is_refused(plan: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        AffinityPlan(**plan)
 
 
 def test_the_selection_table_says_what_it_cost_and_what_failed() -> None:

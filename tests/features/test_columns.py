@@ -15,6 +15,8 @@ from mimstocr.config import Config
 from mimstocr.data.panel import Panel, fingerprint, make_panel
 from mimstocr.errors import DataError
 from mimstocr.features.columns import Columns
+from mimstocr.features.combined import Combined
+from mimstocr.features.technical import Technical
 from mimstocr.training.prepare import prepare
 from mimstocr.workflow import recommend, run
 
@@ -85,5 +87,29 @@ def test_a_run_learns_from_them_and_recommends(small: Make, prices: Path, tmp_pa
     )
     result = run(config)
     assert result.metrics["ensemble"]["test"]["rank_ic"] > 0.5  # `mood` is the label
-    latest = recommend(config.folder)
-    assert latest["symbol"].n_unique() == len(latest) == 12
+    days = pl.read_parquet(prices)["date"].unique().sort()
+    known = recommend(config.folder, day=days[-3])
+    assert known["symbol"].n_unique() == len(known)
+    assert known["date"].unique().to_list() == [days[-3]]
+    # the label of the last two days is not known
+    with pytest.raises(DataError, match=rf"no number for the stocks of {days[-1]}; it has numbers up to {days[-3]}\."):
+        recommend(config.folder)
+
+
+def test_a_list_is_refused_where_the_table_has_nothing() -> None:
+    values = np.full((6, 2, 2), np.nan, dtype=np.float32)
+    values[:4, :, 0], values[1, 1, 1] = 1, 1
+    stale = bare().assign(extra=(("date", "symbol", "column"), values)).assign_coords(column=["mood", "size"])
+    for features in (Columns(), Columns(names=("mood",)), Columns(lag=2), Combined(parts=(Technical(), Columns()))):
+        features.check_known(stale, 3)
+    Columns(names=("size",)).check_known(stale, 1)
+    Columns(lag=2).check_known(stale, 5)
+    for features, day, said in (
+        (Columns(), 4, "stocks of 2020-01-05; it has numbers up to 2020-01-04"),
+        (Combined(parts=(Technical(), Columns())), 5, "stocks of 2020-01-06; it has numbers up to 2020-01-04"),
+        (Columns(names=("size",)), 3, "stocks of 2020-01-04; it has numbers up to 2020-01-02"),
+        (Columns(lag=1), 5, r"stocks of 2020-01-06 \(lag 1\); it has numbers up to 2020-01-04"),
+        (Columns(lag=2), 1, r"stocks of 2020-01-02 \(lag 2\)"),
+    ):
+        with pytest.raises(DataError, match=said):
+            features.check_known(stale, day)

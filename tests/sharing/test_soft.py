@@ -74,6 +74,28 @@ def test_without_strength_or_company_there_is_no_penalty() -> None:
     assert module_of(1).penalty() is None
 
 
+def test_a_tower_that_does_not_train_draws_no_other() -> None:
+    """The penalty of a curriculum's stage is over the towers of its tasks, and reaches no other."""
+    module = module_of(alike=False, strength=0.3)
+    penalty = module.penalty(["month", "day"])
+    assert penalty is not None
+    day, _, month = weights(module)
+    assert_close(penalty, 0.3 * (day - month).square().sum())
+    penalty.backward()
+    assert [all(p.grad is None for p in tower.parameters()) for tower in module.towers] == [False, True, False]
+    found = torch.cat([p.grad.flatten() for p in module.towers[0].parameters()])
+    assert_close(found, 2 * 0.3 * (day - month))
+    assert module.penalty(["week"]) is None
+    model = seeded_model(0, BACKBONE, Soft(strength=5, alike=False), TASKS, Inputs(3, 5)).double()
+    x, valid, targets = data()
+    loss = (model(x, valid, {})["week"] - targets[1]).square().mean()
+    alone = torch.autograd.grad(loss, list(model.shared.towers[1].parameters()), retain_graph=True)
+    backward(model, loss[None], EqualWeighting(), {}, ["week"])
+    for p, gradient in zip(model.shared.towers[1].parameters(), alone, strict=True):
+        assert_close(p.grad, gradient)
+    assert all(p.grad is None for k in (0, 2) for p in model.shared.towers[k].parameters())
+
+
 def test_the_penalty_alone_leads_to_the_mean_of_the_towers() -> None:
     """Under gradient descent each distance to the mean shrinks by 1 - 2 K strength rate a step, the mean stays."""
     module = module_of(alike=False, strength=0.5)

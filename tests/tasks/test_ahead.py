@@ -17,7 +17,7 @@ from mimstocr.tasks.momentum_line import MomentumLine
 from mimstocr.tasks.regime import Regime
 from mimstocr.tasks.returns import Return
 from mimstocr.tasks.trend import Trend
-from mimstocr.tasks.volatility import Volatility
+from mimstocr.tasks.volatility import Volatility, realised
 from mimstocr.tasks.volume import Volume
 
 NAN = math.nan
@@ -112,6 +112,17 @@ def test_parkinson_against_a_loop(world: Panel) -> None:
 
     expected = by_loop(world, 1, 5, of)
     assert_allclose(Volatility(horizon=5, delay=1, estimator="parkinson").labels(world), expected, rtol=2e-4)
+
+
+def test_a_day_with_trade_but_without_a_range_is_not_a_calm_one() -> None:
+    """Days 2 and 5 lack a high; day 5 had no trade, so nothing moved on it."""
+    close, high, low = np.full(8, 10.0), np.full(8, 11.0), np.full(8, 9.0)
+    high[[2, 5]] = np.nan
+    volume = np.array([1, 1, 1, 1, 1, 0, 1, 1])
+    panel = panel_of(close, high=high, low=low, volume=volume)
+    got = realised(panel, 1, "parkinson", "volatility")[:, 0]
+    moved = math.log(11 / 9) / math.sqrt(4 * math.log(2))
+    assert_allclose(got, [moved, moved, np.nan, moved, moved, 0, moved, moved], rtol=1e-6)
 
 
 def test_parkinson_without_ranges_says_what_is_missing() -> None:
@@ -276,6 +287,13 @@ def test_bad_horizons() -> None:
         make_config({"tasks": {"return": {"kind": "return", "horizons": [1, 1]}}})
     with pytest.raises(ConfigError, match="two tasks come out as return_1"):
         make_config({"tasks": {"return": {"kind": "return", "horizons": [1]}, "return_1": {"kind": "return"}}})
+
+
+def test_a_horizon_beside_several_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"tasks\.return: .*horizons \[1, 5\] stand instead of horizon 3; set one"):
+        make_config({"tasks": {"return": {"kind": "return", "horizon": 3, "horizons": [1, 5]}}})
+    config = make_config({"tasks": {"return": {"kind": "return", "horizons": [1, 5]}}})
+    assert make_config(config.plain()) == config  # the default is written beside them
 
 
 def test_one_horizon_is_the_same_task_as_before() -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mimstocr.config import Config
-from mimstocr.errors import ConfigError, RunError, TrainingError
+from mimstocr.errors import RunError, TrainingError
 from mimstocr.training.batches import DayBatch, DayBatches
 from mimstocr.training.checkpoint import load_checkpoint, part
 from mimstocr.training.interrupt import Stop
@@ -220,12 +220,6 @@ def test_truncated_checkpoint_is_refused(small: Make, tmp_path: Path) -> None:
     run.last.write_bytes(run.last.read_bytes()[:-100])
     with pytest.raises(RunError, match="not a whole checkpoint"):
         run.resume()
-
-
-def test_unknown_monitor_names_the_known(small: Make, tmp_path: Path) -> None:
-    prepared = prepare(small(training={"monitor": "loss.momentun"}))
-    with pytest.raises(ConfigError, match=r"loss\.momentun.*loss\.momentum"):
-        trainer(prepared, tmp_path)
 
 
 def test_history_is_plain_json(small: Make, tmp_path: Path) -> None:

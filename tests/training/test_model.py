@@ -69,6 +69,7 @@ def test_what_a_structure_says_of_itself_passes_through(sharing: str) -> None:
     assert isinstance(shared, WithClasses)
     inner = shared.inner
     assert [[id(p) for p in own] for own in shared.private()] == [[id(p) for p in own] for own in inner.private()]
+    assert shared.penalty(list(model.heads)[:1]) is None
     penalty, own_penalty = shared.penalty(), inner.penalty()
     assert (penalty is None) == (own_penalty is None)
     if penalty is not None and own_penalty is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -171,7 +172,7 @@ class Towers(SharingModule):
     def private(self) -> list[list[nn.Parameter]]:
         return [list(own.parameters()) for own in self.own]
 
-    def penalty(self) -> Tensor:
+    def penalty(self, active: Sequence[str] | None = None) -> Tensor:
         return torch.stack([parameter.square().sum() for parameter in self.parameters()]).sum()
 
 

@@ -227,11 +227,13 @@ def _year(panels: Mapping[str, Panel]) -> int:
 
 def _attributes(panels: Mapping[str, Panel], notes: Sequence[str]) -> dict[str, Any]:
     each = {name: panel.attrs for name, panel in panels.items()}
+    shares = {attrs["real_shares"] for attrs in each.values()}
     told = [f"{_year(panels)} days a year annualise all figures, the most of any class"]
     return {
         "source": ", ".join(f"{name} {attrs['source']}" for name, attrs in each.items()),
         "days_per_year": _year(panels),
         "benchmark_name": None,
+        "real_shares": shares.pop() if len(shares) == 1 else None,
         "dropped": {f"{name}: {why}": n for name, attrs in each.items() for why, n in attrs["dropped"].items()},
         "notes": [*notes, *told, *(f"{name}: {note}" for name, attrs in each.items() for note in attrs["notes"])],
         "classes": {name: dict(attrs) for name, attrs in each.items()},

@@ -165,14 +165,17 @@ class Feed(Protocol):
     """Which of the service's markets."""
     interval: str
     symbols: list[str]
-    columns: dict[str, str]
-    """Field of the panel, or `adjusted`, to column of the store."""
+    fields: Sequence[str]
+    """What `bars` gives: fields of the panel, or `adjusted`."""
 
     def pages(self, symbol: str, held: History | None, asked: Asked, account: Account) -> Iterator[Page]:
         """The bars that `held` lacks, oldest first after it, newest first before it; notes go to `account`.
 
         Raises UnknownSymbolError, NoAnswerError, or another DataError that concerns this symbol alone.
         """
+
+    def bars(self, held: History, /) -> pl.DataFrame:
+        """`time` and `fields` of what is stored of a symbol."""
 
     def notes(self) -> list[str]:
         """What was seen of the service itself."""
@@ -343,9 +346,13 @@ def panel_online(feed: Feed, settings: DataSettings) -> Panel:
     grid.notes += [*notes, *feed.remarks(abouts)]
     year = settings.days_per_year or feed.year(list(abouts.values()))
     # the days are cut already, with the hours of the last one
-    return panel_of(
-        grid, settings.model_copy(update={"start": None, "end": None, "days_per_year": year}), settings.source
-    )
+    settled = {
+        "start": None,
+        "end": None,
+        "days_per_year": year,
+        "benchmark": (settings.benchmark or "").upper() or None,
+    }
+    return panel_of(grid, settings.model_copy(update=settled), settings.source)
 
 
 def told(accounts: Sequence[Account]) -> list[str]:
@@ -369,7 +376,8 @@ def _stored(feed: Feed, settings: DataSettings) -> dict[str, History]:
     if missing := [symbol for symbol in feed.symbols if symbol not in histories]:
         raise DataError(
             f"{settings.source}: the store {store.root} has no {feed.interval} bars of {few(missing)}; "
-            f"`mimstocr data update {settings.source}` fetches them"
+            f"`mimstocr data update {settings.source} data.interval={feed.interval} data.store={store.root}` "
+            "fetches them"
         )
     return histories
 
@@ -377,7 +385,7 @@ def _stored(feed: Feed, settings: DataSettings) -> dict[str, History]:
 def _grid(histories: dict[str, History], feed: Feed, settings: DataSettings) -> Grid:
     """Bars by time and symbol, of the days asked for; no symbol is taken for longer than its bars go."""
     asked = _asked(settings)
-    rows = {symbol: between(history.rows, *asked) for symbol, history in histories.items()}
+    rows = {symbol: between(feed.bars(history), *asked) for symbol, history in histories.items()}
     times = np.unique(np.concatenate([table["time"].to_numpy() for table in rows.values()]))
     if len(times) == 0:
         ends = [
@@ -391,12 +399,12 @@ def _grid(histories: dict[str, History], feed: Feed, settings: DataSettings) -> 
             f"the store {there}"
         )
     fields: dict[str, Matrix] = {
-        name: np.full((len(times), len(rows)), np.nan, dtype=np.float32) for name in feed.columns
+        name: np.full((len(times), len(rows)), np.nan, dtype=np.float32) for name in feed.fields
     }
     for place, table in enumerate(rows.values()):
         at = np.searchsorted(times, table["time"].to_numpy())
-        for name, column in feed.columns.items():
-            fields[name][at, place] = table[column].to_numpy()
+        for name, matrix in fields.items():
+            matrix[at, place] = table[name].to_numpy()
     known = {name: matrix for name, matrix in fields.items() if not np.isnan(matrix).all()}
     grid = Grid(_dates(times, feed.interval), list(rows), known)
     early = {symbol: int(table["time"][-1]) for symbol, table in rows.items() if len(table)}
@@ -434,6 +442,10 @@ def symbols_of_place(place: str, settings: DataSettings) -> list[str]:
             raise DataError(
                 f"{settings.source}: the list of symbols {place[1:]} cannot be read ({error.strerror})"
             ) from None
+        except UnicodeDecodeError:
+            raise DataError(
+                f"{settings.source}: the list of symbols {place[1:]} is not text in UTF-8; save it as that"
+            ) from None
         names = [line.partition("#")[0] for line in lines]
     else:
         names = place.split(",")
@@ -442,8 +454,8 @@ def symbols_of_place(place: str, settings: DataSettings) -> list[str]:
         raise DataError(f"{settings.source}: expected symbols separated by commas, or @FILE with one a line, got none")
     if twice := repeated(symbols):
         raise DataError(f"{settings.source}: symbol {few(twice)} comes twice; name each once")
-    if settings.benchmark is not None and settings.benchmark not in symbols:
-        symbols.append(settings.benchmark)
+    if settings.benchmark is not None and settings.benchmark.upper() not in symbols:
+        symbols.append(settings.benchmark.upper())
     return symbols
 
 

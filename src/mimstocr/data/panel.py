@@ -12,8 +12,8 @@ the day of its date. `days_per_year` counts rows.
   suspended day arrives as a missing row or as a repeated price with volume 0, and is not tradable).
 - bool `concepts` (symbol, concept), where there is a concept table.
 - `benchmark` (date,), float32: the close of the index, where one was asked for.
-- attributes: `source`, `days_per_year`, `benchmark_name`, `dropped` (reason to number of rows) and `notes`
-  (what a reader of results must know about this data).
+- attributes: `source`, `days_per_year`, `benchmark_name`, `real_shares` (what the volume counts, see `make_panel`),
+  `dropped` (reason to number of rows) and `notes` (what a reader of results must know about this data).
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def make_panel(
     benchmark_name: str | None = None,
     dropped: Mapping[str, int] | None = None,
     notes: Sequence[str] = (),
+    real_shares: bool | None = None,
     max_dropped: float = 0.05,
 ) -> Panel:
     """Check prices at the door and make a Panel of them.
@@ -66,7 +67,8 @@ def make_panel(
     (days, symbols), none: wherever there is a close. tradable: (days, symbols), false where the source knows that
     nothing could be traded; a day without a close, or without volume where the source has volume, is never tradable.
     benchmark: (days,) closes of an index that is none of the symbols. dropped: rows that the source itself left out,
-    by reason.
+    by reason. real_shares: whether the volume counts real shares beside adjusted prices (true) or was adjusted with
+    them (false); none: the source does not know.
 
     A row (one symbol on one day) with an impossible value is dropped whole and counted by its reason: a price
     that is infinite or not above zero, a low above the high, a negative volume, prices without a close.
@@ -121,6 +123,7 @@ def make_panel(
             "source": source,
             "days_per_year": days_per_year,
             "benchmark_name": benchmark_name,
+            "real_shares": real_shares,
             "dropped": counts,
             "notes": said,
         },
@@ -209,7 +212,8 @@ def traded_money(panel: Panel) -> NDArray[np.float64]:
     """(days, symbols) money traded on the day, price x volume; NaN where unknown.
 
     Beside adjusted prices the volume may be adjusted too (as Qlib's own data are), or count real shares, as most
-    exports do. Volumes that are whole numbers where the factor is not 1 are real, and are priced at close / factor.
+    exports do, and is then priced at close / factor. Where the source does not know which, volumes that are whole
+    numbers where the factor is not 1 are taken to be real.
     Raises DataError without a volume.
     """
     if "volume" not in panel:
@@ -223,6 +227,8 @@ def counts_real_shares(panel: Panel) -> bool:
     """Whether the volume counts real shares beside adjusted prices; see `traded_money`."""
     if "volume" not in panel or "factor" not in panel:
         return False
+    if (told := panel.attrs.get("real_shares")) is not None:
+        return bool(told)
     volume, factor = panel["volume"].values, panel["factor"].values
     # above 2^23 every float32 is a whole number
     telling = (volume > 0) & (volume < 2**23) & (np.abs(factor - 1) > 0.01)

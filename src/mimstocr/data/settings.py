@@ -56,6 +56,12 @@ class DataSettings(Settings):
         return raw
 
     @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.start is not None and self.end is not None and self.end < self.start:
+            raise ValueError(f"end {self.end} is before start {self.start}; swap the days")
+        return self
+
+    @model_validator(mode="after")
     def _assets_alone(self) -> Self:
         if not self.assets:
             return self

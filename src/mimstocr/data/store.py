@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple, Self
 from urllib.parse import quote
@@ -123,11 +124,16 @@ class Shelf:
     def write(self, history: History) -> None:
         """Write the file whole or not at all; only under the lock."""
         unfinished = self.path.with_name(f".{self.path.name}.unfinished")
-        with unfinished.open("wb") as file:
-            history.rows.write_parquet(file, metadata={KEY: history.header.model_dump_json()})
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(self.path)
+        content = BytesIO()  # so that a disk that is full is an OSError, which Polars has its own error for
+        history.rows.write_parquet(content, metadata={KEY: history.header.model_dump_json()})
+        try:
+            with unfinished.open("wb") as file:
+                file.write(content.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(self.path)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
     def _mend(self) -> str:
         return "remove the file, and `mimstocr data update` fetches it again"

@@ -90,6 +90,8 @@ class Grid:
     fields: dict[str, Matrix]
     flags: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
     benchmark: Matrix | None = None
+    real_shares: bool | None = None
+    """As `make_panel` has it."""
     dropped: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -103,6 +105,7 @@ class Grid:
             {name: array[days][:, symbols] for name, array in self.fields.items()},
             {name: array[days][:, symbols] for name, array in self.flags.items()},
             None if self.benchmark is None else self.benchmark[days],
+            self.real_shares,
             self.dropped,
             self.notes,
         )
@@ -186,6 +189,7 @@ def panel_of(grid: Grid, settings: DataSettings, source: str) -> Panel:
         tradable=grid.flags.get("tradable"),
         benchmark=grid.benchmark,
         benchmark_name=settings.benchmark,
+        real_shares=grid.real_shares,
         dropped=grid.dropped,
         notes=[*grid.notes, *lacking(grid.fields)],
         max_dropped=settings.max_dropped,
@@ -443,6 +447,7 @@ def _adjust(grid: Grid) -> None:
         np.multiply(grid.fields[name], ratio, out=grid.fields[name], where=known)
     if "volume" in grid.fields:
         np.divide(grid.fields["volume"], ratio, out=grid.fields["volume"], where=known)
+        grid.real_shares = False
     # where the raw close itself cannot be, it stays, and the door drops the row for it
     grid.fields["close"] = np.where(np.isfinite(close) & (close > 0), adjusted, close)
     grid.fields["factor"] = ratio

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,7 +38,7 @@ from mimstocr.training.prepare import Prepared, prepare
 from mimstocr.workflow import fresh_model, make_setting
 
 Matrix = NDArray[np.float64]
-TABLE = "affinity.parquet"
+TABLE, COST = "affinity.parquet", "cost.json"
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,20 @@ class Affinity:
     step: float
     epochs: int
     seeds: tuple[int, ...]
+    seconds: float = math.nan
+    """Of training, all seeds together."""
+    measuring: float = math.nan
+    """Seconds of measuring after its epochs."""
+
+    def ranked(self) -> list[int]:
+        """Places of the candidates, first the one whose step takes most of the main task's loss; unknown ones last."""
+        takes = self.lookahead.mean[:, 0]
+        return sorted(range(1, len(self.tasks)), key=lambda k: math.inf if math.isnan(takes[k]) else -takes[k])
 
 
 @dataclass(frozen=True)
 class AffinityPlan:
-    """How affinity is measured."""
+    """How affinity is measured. Raises ConfigError for what measures nothing."""
 
     epochs: int = 5
     """Of training; it is measured after each."""
@@ -77,6 +87,13 @@ class AffinityPlan:
     """Validation days, spread evenly, on which it is measured."""
     step: float | None = None
     """Size of the step that is tried; none: training.learning_rate."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "days"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"affinity: expected at least 1 of {name}, got {getattr(self, name)}")
+        if self.step is not None and not 0 < self.step < math.inf:
+            raise ConfigError(f"affinity: expected a step above 0, got {self.step}; none is the learning rate")
 
 
 def find_affinity(
@@ -103,13 +120,15 @@ def find_affinity(
     with folder.locked(), stop_on_signal() as stop, watch.training(config) as watcher:
         write_yaml(folder.path / "config.yaml", config)
         sample = spread(prepared.valid_days, plan.days)
-        tables = []
+        probes = []
         for seed in config.seeds:
-            probe = _Probe(prepared, folder, seed, sample, step, watcher)
-            if not probe.run(stop):
+            probes.append(_Probe(prepared, folder, seed, sample, step, watcher))
+            if not probes[-1].run(stop):
                 return None, True
-            tables.append(probe.table)
-        return average(pl.concat(tables), list(prepared.learned), step), bool(stop)
+        found = average(pl.concat([probe.table for probe in probes]), list(prepared.learned), step)
+        seconds = sum(row["seconds"] for probe in probes for row in probe.trainer.at.history)
+        found = replace(found, seconds=seconds, measuring=sum(probe.seconds for probe in probes))
+        return found, bool(stop)
 
 
 def spread(days: Sequence[int], n: int) -> list[int]:
@@ -134,6 +153,8 @@ class _Probe:
         self.size = step
         self.watcher = watcher
         self.table = pl.DataFrame()
+        self.seconds = 0.0
+        """Spent in measuring."""
 
     def run(self, stop: Stop) -> bool:
         """Train and measure to the end; false when stopped."""
@@ -152,10 +173,13 @@ class _Probe:
         self._measure(row["epoch"])
 
     def _measure(self, epoch: int) -> None:
+        started = time.perf_counter()
         found = measure(self.trainer.model, self.prepared.learned, self.prepared.batches, self.days, self.size)
         dates = self.prepared.days[self.days]
         new = long_table(found, list(self.prepared.learned), dates, self.trainer.seed, epoch)
         self.table = pl.concat([self.table, new]) if len(self.table) else new
+        self.seconds += time.perf_counter() - started
+        self.kept.write_json(COST, {"seconds": self.seconds})
         self.kept.write_frame(TABLE, self.table)
 
     def _catch_up(self) -> None:
@@ -163,6 +187,8 @@ class _Probe:
         done = len(self.trainer.at.history)
         if (self.kept.path / TABLE).is_file():
             self.table = self.kept.read_frame(TABLE)
+        if (self.kept.path / COST).is_file():
+            self.seconds = self.kept.read_json(COST)["seconds"]
         known = set(self.table["epoch"].to_list()) if len(self.table) else set()
         lacking = [epoch for epoch in range(1, done + 1) if epoch not in known]
         if lacking == [done] and self.trainer.at.done == 0:

@@ -20,7 +20,8 @@ from mimstocr.runs import RunFolder
 from mimstocr.studies.exhibits.table import TableExhibit
 from mimstocr.studies.runner import run_study
 from mimstocr.studies.study import Cell, Grid, Study
-from mimstocr.training.loop import direction, monitored
+from mimstocr.training.loop import monitored
+from mimstocr.training.settings import direction
 
 
 @dataclass(frozen=True)

@@ -28,14 +28,16 @@ def affinity_tables(found: Affinity) -> list[Table]:
             _number(found.lookahead.mean[k, 0] / own if own else math.nan, ".3f"),
             Entry(str(found.cosine.days[k, 0]), value=int(found.cosine.days[k, 0])),
         ]
-        for k, name in enumerate(found.tasks)
+        for k, name in [(0, main), *((k, found.tasks[k]) for k in found.ranked())]
     ]
     header = ["task", "cosine", "error", "lookahead", "error of it", "of its own", "days"]
     notes = [
         measured,
         f"cosine of the task's gradient with that of {main} on the shared parameters; lookahead: the part of the loss "
         f"of {main} that a step of {found.step:g} along the task's gradient takes away (1 - after / before); of its "
-        f"own: over what a step of {main} itself takes away",
+        f"own: over what a step of {main} itself takes away; candidates are ranked by lookahead",
+        f"in all {counted(found.epochs * len(found.seeds), 'epoch')}, {found.seconds:.0f} seconds of training and "
+        f"{found.measuring:.0f} of measuring, however many candidates there are",
     ]
     pairs = [
         _pairs("cosines", "cosines between the tasks' gradients", found, found.cosine.mean, ".3f", [measured]),

@@ -15,8 +15,10 @@ from mimstocr.discovery.forward import Selection, check_monitor, most_trials, se
 from mimstocr.discovery.show import affinity_tables, selection_table
 from mimstocr.discovery.watch import DiscoveryWatcher, Unwatched
 from mimstocr.errors import ConfigError
+from mimstocr.predictions import output_columns
 from mimstocr.report.formats import counted
 from mimstocr.runs import RunFolder
+from mimstocr.sharing.hierarchical import Hierarchical
 from mimstocr.studies.exhibits.base import Table
 from mimstocr.studies.write import WRITERS
 
@@ -69,6 +71,7 @@ def discover(
         raise ConfigError(f"expected at least 2 tasks at most, the main one and another, got {most}")
     if method != "affinity":
         check_monitor(config.training.monitor, main)
+        _check_sets(config, main)
     config = _limited(config, [main, *chosen])
     watch = watch or Unwatched()
     place = config.out.expanduser() / f"{config.name}-discovery"
@@ -110,6 +113,21 @@ def _tasks(config: Config, candidates: Sequence[str] | None) -> tuple[str, list[
         why = "is the main task" if unknown == main else "is no learned task"
         raise ConfigError(f"candidate {unknown!r} {why}; {near(unknown, others)}")
     return main, [name for name in others if name in asked]
+
+
+def _check_sets(config: Config, main: str) -> None:
+    """Raise ConfigError for settings that name other tasks than the main one, which sets without them cannot have."""
+    known = output_columns({main: config.learned()[main]})
+    if other := [column for column in config.backtest.strategy.reads if column not in known]:
+        raise ConfigError(
+            f"backtest.strategy reads {few(other)}, which sets of tasks without it do not have; try them with a "
+            "strategy that reads the score alone, such as backtest.strategy={kind: top_k}"
+        )
+    if isinstance(config.sharing, Hierarchical) and config.sharing.levels is not None:
+        raise ConfigError(
+            "sharing.levels names all learned tasks, and forward selection trains some of them at a time; leave it out "
+            "(sharing.levels=null), and the main task is above all others"
+        )
 
 
 def _limited(config: Config, tasks: Sequence[str]) -> Config:

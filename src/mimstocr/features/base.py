@@ -58,6 +58,9 @@ class Features(Component):
     def fit(self, panel: Panel, rows: NDArray[np.bool_]) -> Fitted:
         """Fit on the rows (days, symbols) that are true: members of training days. Nothing else is looked at."""
 
+    def check_known(self, panel: Panel, day: int) -> None:
+        """Raise DataError when what it reads besides prices has nothing for the cross-section of `day`, a position."""
+
     @abstractmethod
     def restore(self, names: tuple[str, ...], constants: Mapping[str, NDArray[np.float64]]) -> Fitted:
         """The features of a checkpoint."""

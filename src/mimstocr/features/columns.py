@@ -10,7 +10,7 @@ from pydantic import Field
 
 from mimstocr.components import near
 from mimstocr.data.extra import column_names
-from mimstocr.data.panel import Matrix, Panel
+from mimstocr.data.panel import Matrix, Panel, day_text, days_of, usable
 from mimstocr.errors import DataError
 from mimstocr.features._series import SeriesFeatures
 from mimstocr.features.base import FEATURES
@@ -36,6 +36,23 @@ class Columns(SeriesFeatures):
         """All columns of the table. Raises DataError without one."""
         _check(panel, ())
         return tuple(column_names(panel)), ()
+
+    def check_known(self, panel: Panel, day: int) -> None:
+        """Raise DataError when the table has no number for any stock of the day: all would be the training median."""
+        names = column_names(panel) if self.names is None else self.names
+        _check(panel, names)
+        known = ~np.isnan(panel["extra"].sel(column=list(names)).values)
+        at = day - self.lag
+        if at >= 0 and known[at, usable(panel)[day]].any():
+            return
+        days = days_of(panel)
+        given = days[known.any(axis=(1, 2))]
+        delayed = f" (lag {self.lag})" if self.lag else ""
+        raise DataError(
+            f"{panel.attrs['source']}: the table of data.extra has no number for the stocks of {day_text(days[day])}"
+            f"{delayed}; it has numbers up to {day_text(given[-1]) if len(given) else 'no day'}. Bring it up to date, "
+            "or ask for a day that it has"
+        )
 
     def series(self, panel: Panel, names: Sequence[str]) -> Iterator[Matrix]:
         """Each named column in turn, delayed."""

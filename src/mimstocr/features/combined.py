@@ -73,6 +73,11 @@ class Combined(Features):
             raise ConfigError(f"features.parts: two features are called {few(twice)}; rename the columns of your table")
         return FittedParts(names, self.window, fitted, prefixed, tuple(note for part in fitted for note in part.notes))
 
+    def check_known(self, panel: Panel, day: int) -> None:
+        """Raise DataError when a part has nothing to go by."""
+        for part in self.parts:
+            part.check_known(panel, day)
+
     def restore(self, names: tuple[str, ...], constants: Mapping[str, NDArray[np.float64]]) -> FittedParts:
         """The fitted features of a checkpoint."""
         prefixed = constants["prefixed"].astype(bool)

@@ -39,8 +39,12 @@ class SharingModule(nn.Module, ABC):
         """
         return []
 
-    def penalty(self) -> Tensor | None:
-        """What is added to the loss after the tasks are balanced, such as the distance of towers; none: nothing."""
+    def penalty(self, active: Sequence[str] | None = None) -> Tensor | None:  # noqa: ARG002
+        """What is added to the loss after the tasks are balanced, such as the distance of towers; none: nothing.
+
+        active: the tasks that train, by default all; nothing is drawn to what is private to the others, which stands
+        where it began.
+        """
         return None
 
     def mixing(self, x: Tensor, valid: Tensor, facts: Facts) -> list[Mixing]:  # noqa: ARG002

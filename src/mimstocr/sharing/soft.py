@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import torch
@@ -36,27 +36,33 @@ class SoftModule(SharingModule):
         """Every tower is its task's own: no parameter is shared."""
         return [list(tower.parameters()) for tower in self.towers]
 
-    def penalty(self) -> Tensor | None:
-        """strength * sum_{i<j} ||theta_i - theta_j||^2; none without strength or with one tower."""
-        if self.strength == 0 or len(self.towers) == 1:
+    def penalty(self, active: Sequence[str] | None = None) -> Tensor | None:
+        """strength * sum_{i<j} ||theta_i - theta_j||^2 over the towers of the tasks that train.
+
+        None without strength or with one such tower. A tower that does not train draws no other: it is where it began.
+        """
+        places = [k for k, task in enumerate(self.tasks) if active is None or task in active]
+        if self.strength == 0 or len(places) == 1:
             return None
         # sum_{i<j} |t_i - t_j|^2 = K sum_k |t_k - mean|^2: K terms, where the pairs are K (K - 1) / 2
-        spreads = [(part - part.mean(dim=0)).square().sum() for part in self._stacked()]
-        return self.strength * len(self.towers) * torch.stack(spreads).sum()
+        spreads = [(part - part.mean(dim=0)).square().sum() for part in self._stacked(places)]
+        return self.strength * len(places) * torch.stack(spreads).sum()
 
     def mixing(self, x: Tensor, valid: Tensor, facts: Facts) -> list[Mixing]:  # noqa: ARG002
         """The distances between the towers."""
         if len(self.towers) == 1:
             return []
-        flat = torch.cat([part.detach().flatten(1) for part in self._stacked()], dim=1)  # K, P
+        everyone = range(len(self.towers))
+        flat = torch.cat([part.detach().flatten(1) for part in self._stacked(everyone)], dim=1)  # K, P
         squares = flat.square().sum(dim=1)
         size = ((squares[:, None] + squares[None, :]) / 2).sqrt()
         apart = torch.stack([torch.linalg.vector_norm(flat - tower, dim=1) for tower in flat])
         return [Mixing("distance of the towers", self.tasks, self.tasks, apart / size, DISTANCE)]
 
-    def _stacked(self) -> list[Tensor]:
-        """The parameters of all towers, place by place, (K, ...) each."""
-        return [torch.stack(parts) for parts in zip(*(tower.parameters() for tower in self.towers), strict=True)]
+    def _stacked(self, places: Iterable[int]) -> list[Tensor]:
+        """The parameters of the towers at `places`, one below the other, (towers, ...) each."""
+        chosen = [self.towers[k].parameters() for k in places]
+        return [torch.stack(parts) for parts in zip(*chosen, strict=True)]
 
 
 @SHARINGS.register("soft")

@@ -98,10 +98,9 @@ class Task(Component):
         # a log of a scale is a real value too
         fits = (self.target, "value") if self.target == "scale" else (self.target,)
         if not set(fits) & set(self.loss.targets):
-            learns = " or a ".join(self.loss.targets)
-            raise ValueError(
-                f"loss {self.loss.kind!r} learns a {learns}, but task {self.kind!r} asks for a {self.target}"
-            )
+            learns = " or ".join(_with_article(kind) for kind in self.loss.targets)
+            asked = _with_article(self.target)
+            raise ValueError(f"loss {self.loss.kind!r} learns {learns}, but task {self.kind!r} asks for {asked}")
         return self
 
 
@@ -121,6 +120,12 @@ class Ahead(Task):
         if len(set(horizons)) < len(horizons):
             raise ValueError(f"each horizon once, got {list(horizons)}")
         return horizons
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> Self:
+        if self.horizons and self.horizon != type(self).model_fields["horizon"].default:
+            raise ValueError(f"horizons {list(self.horizons)} stand instead of horizon {self.horizon}; set one of them")
+        return self
 
     def variants(self, name: str) -> Mapping[str, Task]:
         """One task a horizon, where there are several."""
@@ -151,6 +156,10 @@ class Ahead(Task):
     def reach(self) -> int:
         """The label of day t is known at the close of t + delay + horizon."""
         return sum(self.span)
+
+
+def _with_article(kind: Kind) -> str:
+    return f"{'an' if kind == 'event' else 'a'} {kind}"
 
 
 def gain(panel: Panel, delay: int, horizon: int) -> Matrix:

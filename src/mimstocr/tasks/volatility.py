@@ -88,9 +88,9 @@ def realised(panel: Panel, days: int, estimator: Estimator, task: str) -> Matrix
                 "set estimator to close"
             )
         moved = np.log(panel["high"].values.astype(np.float64) / panel["low"].values) ** 2 / (4 * math.log(2))
-        # a day without a row after the first one is a day without a range
+        # a day without trade after the first one is a day without a range; of a day with trade it is not known
         listed = ~np.isnan(last_known(panel["close"].values))
-        variance = np.where(np.isnan(moved) & listed, 0.0, moved)
+        variance = np.where(np.isnan(moved) & listed & ~panel["tradable"].values, 0.0, moved)
     return np.sqrt(trailing_mean(variance, days)).astype(np.float32)
 
 

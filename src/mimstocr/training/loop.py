@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Protocol
@@ -19,7 +19,7 @@ from torch import Tensor
 from mimstocr.balancing import Balancer, State
 from mimstocr.config import differences
 from mimstocr.data.panel import Days, few
-from mimstocr.errors import ConfigError, RunError, TrainingError
+from mimstocr.errors import RunError, TrainingError
 from mimstocr.tasks import Task
 from mimstocr.training.batches import DayBatch, DayBatches
 from mimstocr.training.checkpoint import load_checkpoint, part, save_checkpoint
@@ -28,7 +28,7 @@ from mimstocr.training.interrupt import Stop
 from mimstocr.training.model import Model
 from mimstocr.training.objective import backward, checked, daily_losses, look_back, mean_over_days
 from mimstocr.training.predict import Predicted, predict
-from mimstocr.training.settings import TrainingSettings
+from mimstocr.training.settings import TrainingSettings, direction
 
 LOOK_SECONDS = 0.25
 """Time between looks at the losses of an epoch, each of which waits for the device."""
@@ -395,14 +395,6 @@ class Trainer:
             index, _, key = name.partition(".")
             whole["state"].setdefault(int(index), {})[key] = tensor.cpu() if key == "step" else tensor
         self.optimizer.load_state_dict(whole)
-
-
-def direction(monitor: str, tasks: Iterable[str]) -> int:
-    """+1 when a higher figure is better, -1 when a lower is. Raises ConfigError when it is unknown."""
-    known = ["rank_ic", "ic", "loss", *(f"loss.{name}" for name in tasks)]
-    if monitor not in known:
-        raise ConfigError(f"training.monitor: unknown figure {monitor!r}; known: {', '.join(known)}")
-    return -1 if monitor.startswith("loss") else 1
 
 
 def monitored(row: Mapping[str, Any], monitor: str) -> float:

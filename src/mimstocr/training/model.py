@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -33,9 +33,9 @@ class WithClasses(SharingModule):
         """Those of the structure: the embedding is of all tasks."""
         return self.inner.private()
 
-    def penalty(self) -> Tensor | None:
+    def penalty(self, active: Sequence[str] | None = None) -> Tensor | None:
         """That of the structure."""
-        return self.inner.penalty()
+        return self.inner.penalty(active)
 
     def mixing(self, x: Tensor, valid: Tensor, facts: Facts) -> list[Mixing]:
         """That of the structure."""

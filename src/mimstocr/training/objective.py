@@ -58,7 +58,7 @@ def backward(
         torch.autograd.backward((weights * entered).sum())
     else:
         state = _by_gradients(model, tasks, entered, losses, balancer, state)
-    penalty = model.shared.penalty()
+    penalty = model.shared.penalty(tasks)
     if penalty is not None:
         out = [parameter for parameter in model.parameters() if parameter.grad is None]
         torch.autograd.backward(penalty)

@@ -16,7 +16,7 @@ from mimstocr.data import load_panel
 from mimstocr.data.assets import OwnCalendar, by_class, class_names, own_calendars
 from mimstocr.data.concepts import concept_names
 from mimstocr.data.facts import Fact, gather_facts
-from mimstocr.data.panel import Days, Matrix, Panel, days_of, fingerprint, symbols_of, usable
+from mimstocr.data.panel import Days, Matrix, Panel, day_text, days_of, fingerprint, symbols_of, usable
 from mimstocr.data.splits import Split, Splits, labelled_days, resolve_splits
 from mimstocr.errors import ConfigError, DataError
 from mimstocr.features import Fitted
@@ -63,13 +63,15 @@ class Prepared:
         return next(iter(self.learned))
 
 
-def prepare(config: Config) -> Prepared:
+def prepare(config: Config, *, upto: np.datetime64 | None = None) -> Prepared:
     """Load, split, fit and label.
 
+    upto: the last day or bar of the data that is looked at, where a run began before there were more.
     Raises what the source, the splits and the components raise; DataError when a split has no usable row.
     """
     device = resolve_device(config.training.device)
     panel = load_panel(config.data)
+    panel = panel if upto is None else _until(panel, upto)
     if "concepts" in panel and "concepts" not in config.backbone.reads:
         panel = panel.drop_vars(["concepts", "concept"])  # what nobody reads is no part of what a result depends on
     if "extra" in panel and "extra" not in config.features.reads:
@@ -224,6 +226,18 @@ def _check_varied(name: str, targets: Matrix, train: Split) -> None:
             f"{what} in the train split ({train.first} to {train.last}), so there is nothing to learn; look at the "
             "data of these days, change the task's settings, or leave it out"
         )
+
+
+def _until(panel: Panel, last: np.datetime64) -> Panel:
+    """The panel without the days after `last`, which its notes tell of."""
+    days = days_of(panel)
+    stop = int(np.searchsorted(days, last, side="right"))
+    if stop in (0, len(days)):
+        return panel
+    cut = panel.isel(date=slice(stop))
+    told = f"the data go on to {day_text(days[-1])}; the run keeps to what it began with, to {day_text(days[stop - 1])}"
+    cut.attrs = {**panel.attrs, "notes": [*panel.attrs["notes"], told]}
+    return cut
 
 
 def _within(n_days: int, days: slice) -> NDArray[np.bool_]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from mimstocr.components import Settings
 from mimstocr.data.panel import few, repeated
+from mimstocr.errors import ConfigError
 from mimstocr.training.curriculum import Stage
 
 
@@ -61,6 +63,14 @@ class TrainingSettings(Settings):
         if self.joint_learning_rate is not None and not self.curriculum:
             raise ValueError("joint_learning_rate: it is of a curriculum, and there is none; set learning_rate")
         return self
+
+
+def direction(monitor: str, tasks: Iterable[str]) -> int:
+    """+1 when a higher figure is better, -1 when a lower is. Raises ConfigError when it is unknown."""
+    known = ["rank_ic", "ic", "loss", *(f"loss.{name}" for name in tasks)]
+    if monitor not in known:
+        raise ConfigError(f"training.monitor: unknown figure {monitor!r}; known: {', '.join(known)}")
+    return -1 if monitor.startswith("loss") else 1
 
 
 class EvaluationSettings(Settings):

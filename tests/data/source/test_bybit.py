@@ -340,6 +340,16 @@ def test_earlier_history_is_fetched_when_the_start_moves_back(exchange, tmp_path
     assert holds(stored(exchange), {time: row for time, row in truth.items() if time < at("2024-06-01")})
 
 
+def test_history_before_a_short_one_ends_with_the_last_finished_bar(exchange):
+    exchange.now = at("2024-06-01T02:30:00")
+    exchange.bars["spot", "BTCUSDT", "60"] = truth = bars(at("2024-05-20"), 24 * 14)
+    fetch(exchange, start=date(2024, 6, 1))
+    fetch(exchange)
+    finished = at("2024-06-01T02:00:00")
+    assert stored(exchange).header.stop == finished
+    assert holds(stored(exchange), {start: row for start, row in truth.items() if start < finished})
+
+
 def test_days_that_are_covered_need_no_request(exchange):
     exchange.bars["spot", "BTCUSDT", "60"] = bars(at("2024-05-01"), 24 * 31)
     fetch(exchange)
@@ -504,7 +514,9 @@ def test_without_a_network_the_store_serves(exchange):
         "the store as it was, up to 2024-05-31 23:00; nothing was asked of the service (refresh=false)"
         in (again.attrs["notes"])
     )
-    with pytest.raises(DataError, match=r"has no 1h bars of ETHUSDT; `mimstocr data update bybit:BTCUSDT,ETHUSDT`"):
+    with pytest.raises(
+        DataError, match=r"has no 1h bars of ETHUSDT; `mimstocr data update bybit:BTCUSDT,ETHUSDT data\.interval=1h"
+    ):
         load_panel(asking(exchange, "BTCUSDT,ETHUSDT", refresh=False))
 
 
@@ -545,10 +557,12 @@ def test_addresses(exchange, tmp_path):
     names.write_text("# majors\nbtcusdt\n\nETHUSDT  # ether\n")
     assert symbols_of(load_panel(asking(exchange, f"linear/@{names}"))) == ["BTCUSDT", "ETHUSDT"]
     assert bybit.feed(f"@{names}", asking(exchange, f"@{names}")).category == "spot"
-    panel = load_panel(asking(exchange, "linear/ETHUSDT", benchmark="BTCUSDT"))
+    panel = load_panel(asking(exchange, "linear/ETHUSDT", benchmark="btcusdt"))
     assert panel.attrs["benchmark_name"] == "BTCUSDT"
     assert symbols_of(panel) == ["ETHUSDT"]
+    (tmp_path / "wide.txt").write_text("BTCUSDT", encoding="utf-16")
     for place, message in (
+        (f"@{tmp_path / 'wide.txt'}", "wide.txt is not text in UTF-8"),
         ("inverse/BTCUSD", "unknown category 'inverse'; known: spot, linear"),
         ("linear/", "expected symbols separated by commas"),
         ("BTCUSDT,btcusdt", "symbol BTCUSDT comes twice"),
@@ -558,6 +572,14 @@ def test_addresses(exchange, tmp_path):
             load_panel(asking(exchange, place))
     with pytest.raises(ConfigError, match=r"data\.columns is for your own tables"):
         load_panel(asking(exchange, columns={"close": "x"}))
+
+
+@pytest.mark.parametrize("row", [["now"], ["x"] * 7, [None] * 7, ["1"] * 3, 5])
+def test_another_form_of_bars_is_one_clear_error(exchange, row):
+    exchange.bars["spot", "BTCUSDT", "60"] = bars(at("2024-05-01"), 24)
+    exchange.shuffle = lambda rows: [*rows, row]
+    with pytest.raises(DataError, match="Bybit gave bars of another form than is known"):
+        fetch(exchange)
 
 
 def test_a_symbol_without_bars_is_not_taken_for_covered(exchange):

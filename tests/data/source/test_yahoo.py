@@ -29,7 +29,7 @@ from mimstocr.config import write_yaml
 from mimstocr.data import DataSettings, load_panel
 from mimstocr.data import online as shared
 from mimstocr.data.online import check, update
-from mimstocr.data.panel import days_of
+from mimstocr.data.panel import days_of, traded_money
 from mimstocr.data.source import yahoo
 from mimstocr.data.store import Store
 from mimstocr.errors import ConfigError, DataError
@@ -274,7 +274,9 @@ def test_the_panel_is_adjusted_for_splits_and_dividends(service):
     for name, place in (("open", 0), ("high", 1), ("low", 2), ("close", 3)):
         np.testing.assert_allclose(panel[name].values[:, 0], table[:, place] * ratio, rtol=1e-6)
     np.testing.assert_allclose(panel["volume"].values[:, 0], table[:, 4] / ratio, rtol=1e-6)
-    np.testing.assert_allclose(panel["factor"].values[:, 0], ratio, rtol=1e-6)
+    paid = np.array([listing.close[day] for day in sorted(rows)])
+    np.testing.assert_allclose(panel["factor"].values[:, 0], table[:, 5] / paid, rtol=1e-6)
+    np.testing.assert_allclose(panel["close"].values[:, 0] / panel["factor"].values[:, 0], paid, rtol=1e-6)
     before = np.array([[listing.close[day]] for day in sorted(rows)])
     change = panel["close"].values[1:] / panel["close"].values[:-1]
     quiet = np.array([day not in listing.splits and day not in listing.dividends for day in sorted(rows)])[1:]
@@ -282,9 +284,35 @@ def test_the_panel_is_adjusted_for_splits_and_dividends(service):
     found = stored(service).rows.filter((pl.col("dividend") != 0) | (pl.col("split") != 1))
     assert found["split"].to_list() == [1, 4, 1]
     np.testing.assert_allclose(found["dividend"], [1.5 / 4, 0, 0.5])
-    assert stored(service).header.about == {"zone": NEW_YORK, "type": "EQUITY", "currency": "USD", "volume": "some"}
+    about = {"zone": NEW_YORK, "type": "EQUITY", "currency": "USD", "volume": "some", "shares": "1.0"}
+    assert stored(service).header.about == about
     assert panel.attrs["days_per_year"] == 252
     assert panel["tradable"].values.all()
+
+
+def test_no_later_split_is_in_the_price_of_a_day(service):
+    service.listings["AAPL"] = listing = Listing(busdays("2024-01-02", 120))
+    listing.dividends[date(2024, 3, 1)] = 0.5
+    asked = asking(service, "AAPL", end=date(2024, 4, 30))
+    days = [day for day in listing.days if day <= date(2024, 4, 30)]
+
+    def told(panel):
+        assert panel.attrs["real_shares"] is False
+        paid = panel["close"].values[:, 0] / panel["factor"].values[:, 0]
+        return paid.astype(float), traded_money(panel)[:, 0]
+
+    paid, money = told(load_panel(asked))
+    np.testing.assert_allclose(paid, [listing.close[day] for day in days], rtol=1e-6)
+    np.testing.assert_allclose(money, [listing.close[day] * listing.volume[day] for day in days], rtol=1e-6)
+    # one after the end that is asked for, one beyond the days of a later end, and one that makes shares fewer
+    listing.splits |= {date(2024, 5, 6): 4, date(2024, 5, 18): 0.1, date(2024, 5, 28): 3}
+    for end in (date(2024, 4, 30), date(2024, 5, 10), date(2024, 5, 24), None):
+        for store in (service.store, service.store.with_name(f"anew {end}")):
+            panel = load_panel(asked.model_copy(update={"end": end, "store": store}))
+            for got, first in zip(told(panel), (paid, money), strict=True):
+                np.testing.assert_allclose(got[: len(days)], first, rtol=1e-6)
+    recent = [listing.close[day] for day in listing.days if day <= date(2024, 6, 3)]
+    np.testing.assert_allclose(told(panel)[0], recent, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -382,7 +410,7 @@ def test_two_updates_make_the_store_of_one_and_ask_for_the_tail(service, tmp_pat
     (account,) = fetch(service)
     assert (account.new, account.revised, account.notes) == (10, 0, [])
     ((_, first, _),) = service.asked
-    assert first == date(2024, 5, 14) - timedelta(days=1)  # the fifth day before the end
+    assert first == date(2024, 5, 14) - timedelta(days=10)  # ten days before the fifth day before the end
     fetch(service, store=tmp_path / "once")
     assert stored(service).rows.equals(stored(service, store=tmp_path / "once").rows)
     assert stored(service).header == stored(service, store=tmp_path / "once").header
@@ -573,7 +601,9 @@ def test_without_a_network_the_store_serves(service):
     assert "data.refresh=false uses the store as it is, with every symbol up to 2024-06-03 or its end." in text
     again = load_panel(asking(service, "AAPL,MSFT", refresh=False))
     assert again["close"].identical(first["close"])
-    with pytest.raises(DataError, match="has no 1d bars of TSLA; `mimstocr data update yahoo:AAPL,TSLA` fetches them"):
+    with pytest.raises(
+        DataError, match=r"has no 1d bars of TSLA; `mimstocr data update yahoo:AAPL,TSLA data\.interval=1d"
+    ):
         load_panel(asking(service, "AAPL,TSLA", refresh=False))
 
 

@@ -243,6 +243,20 @@ def test_losses_that_were_not_finite_are_counted(tmp_path: Path) -> None:
     assert "4 losses were not finite and leave gaps." in drawing.notes  # two runs of two tasks
 
 
+def test_a_task_that_has_not_entered_yet_lacks_no_loss(tmp_path: Path) -> None:
+    """In the first stage of a curriculum one task trains; of the other the validation loss alone is known."""
+    (cell,) = (grid := grid_of(tmp_path, {"method": {"EW": {"balancer": "ew"}}}, seeds=[0])).cells
+    train = {"return": [None, 0.8, None], "momentum": [0.9, 0.8, 0.7]}
+    finish(cell, 0, tmp_path, 2, train, valid=both(0.9, 0.8, 0.7))
+    path = cell.run(0, tmp_path).folder / "history.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row, active in zip(rows, [["momentum"], ["return", "momentum"], ["return", "momentum"]], strict=True):
+        row["active"] = active
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (drawing,) = LossCurves(lines="method").make(collect(grid, tmp_path)).drawings
+    assert "1 losses were not finite and leave gaps." in drawing.notes  # that of the last epoch
+
+
 def test_what_only_the_ledger_knows_cannot_be_drawn(tmp_path: Path) -> None:
     grid = grid_of(tmp_path, {"method": METHODS}, seeds=[0])
     ledger = Ledger(tmp_path / "ledger.csv")

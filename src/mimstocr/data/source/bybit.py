@@ -94,7 +94,7 @@ class Bybit:
     pace: Pace = field(default_factory=lambda: Pace(SPACING))
     clock: Callable[[], float] = time.time
     name = "bybit"
-    columns = {"open": "open", "high": "high", "low": "low", "close": "close", "volume": "volume", "vwap": "vwap"}
+    fields = ("open", "high", "low", "close", "volume", "vwap")
     _client: Any = field(default=None, init=False)
     _ahead: int | None = field(default=None, init=False)
     """Milliseconds by which the server's clock is ahead of ours; none: not asked yet."""
@@ -119,6 +119,10 @@ class Bybit:
                 raise
             last = when(held.rows["time"][-1], self.interval)
             account.notes.append(f"no longer known to Bybit {self.category}: its history is kept, up to {last}")
+
+    def bars(self, held: History, /) -> pl.DataFrame:
+        """As they are stored."""
+        return held.rows
 
     def notes(self) -> list[str]:
         """A local clock that is off."""
@@ -157,7 +161,8 @@ class Bybit:
             yield Page(_table([]), start, min(listed, stop))
             yield from self._forward(symbol, listed, stop, account)
             return
-        end = held.header.start + OVERLAP * self.step
+        # what is held may be shorter than the overlap, and nothing after it may be finished
+        end = min(held.header.start + OVERLAP * self.step, max(held.header.stop, stop))
         while end > listed:
             at = max(listed, end - LIMIT * self.step)
             yield self._page(symbol, at, end, account)
@@ -197,7 +202,8 @@ class Bybit:
         now = int(self.clock() * 1000) + self._ahead
         return now - now % self.step
 
-    def _bars(self, symbol: str, interval: str, at: int, end: int) -> list[list[str]]:
+    def _bars(self, symbol: str, interval: str, at: int, end: int) -> list[list[float]]:
+        """Start and `COLUMNS` of each bar, in the order of the answer."""
         told = self._ask(
             "get_kline",
             category=self.category,
@@ -207,10 +213,11 @@ class Bybit:
             end=end - 1,
             limit=LIMIT,
         )
-        rows = told.get("list")
-        if not isinstance(rows, list) or any(len(row) < 1 + len(COLUMNS) for row in rows):
-            raise DataError(f"Bybit gave bars of another form than is known: {str(told)[:100]}")
-        return rows
+        try:
+            # milliseconds are exact in a float
+            return [[float(row[place]) for place in range(1 + len(COLUMNS))] for row in told["list"]]
+        except (KeyError, IndexError, TypeError, ValueError):
+            raise DataError(f"Bybit gave bars of another form than is known: {str(told)[:100]}") from None
 
     def _ask(self, method: str, **query: Any) -> dict[str, Any]:
         """The result of a request. Raises NoAnswerError, UnknownSymbolError, or DataError on another refusal."""
@@ -228,6 +235,8 @@ class Bybit:
                 raise self._failed(error) from None
             except errors.InvalidRequestError as error:
                 raise self._refused(error, query) from None
+            except KeyError:  # pybit's own, for JSON without a code
+                raise PassingError("Bybit gave an answer that cannot be read") from None
             result: dict[str, Any] = answer["result"]
             return result
 
@@ -262,7 +271,8 @@ class Bybit:
         """Seconds until the rate limit is lifted, by the headers of an answer; 0 where they do not say."""
         if told := (headers or {}).get("X-Bapi-Limit-Reset-Timestamp"):
             return max(0.0, (int(told) - self.clock() * 1000 - (self._ahead or 0)) / 1000)
-        return float((headers or {}).get("Retry-After") or 0)
+        after = str((headers or {}).get("Retry-After", ""))
+        return float(after) if after.isdecimal() else 0.0  # else a date, or nothing
 
     def _hint(self, symbol: str) -> str:
         try:
@@ -273,10 +283,9 @@ class Bybit:
         return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
-def _table(rows: list[list[str]]) -> pl.DataFrame:
+def _table(rows: list[list[float]]) -> pl.DataFrame:
     """Bars as the store has them; of a bar that came twice the last."""
-    schema = {"time": pl.String, **dict.fromkeys(COLUMNS, pl.String)}
-    table = pl.DataFrame([row[: len(schema)] for row in rows], schema=schema, orient="row")
-    table = table.with_columns(pl.col("time").cast(pl.Int64), pl.col(COLUMNS).cast(pl.Float64))
+    table = pl.DataFrame(rows, schema=dict.fromkeys(("time", *COLUMNS), pl.Float64), orient="row")
+    table = table.with_columns(pl.col("time").cast(pl.Int64))
     vwap = pl.when(pl.col("volume") > 0).then(pl.col("turnover") / pl.col("volume"))
     return table.unique("time", keep="last").sort("time").with_columns(vwap=vwap)

@@ -6,12 +6,14 @@ here, because the tables of yfinance fill a missing volume with 0 and hide the s
 A bar is labelled by the exchange's local day; it is finished `SETTLED` after the end of the day's trading by the
 server's clock. Yahoo's close is adjusted for splits, its adjusted close for dividends too; both are stored, with the
 dividends (and a fund's capital gains) and the splits. A split or dividend rescales the whole history at Yahoo: then the
-symbol's whole history is fetched anew.
+symbol's whole history is fetched anew. In the panel splits are undone again where a price is meant to be what was paid:
+close / factor is the price of the day, which no later split has a part in.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -57,12 +59,16 @@ SPACING = 0.5
 """Seconds between two requests; Yahoo does not say what it allows."""
 OVERLAP = 5
 """Bars fetched again before what is missing."""
+CLOSED = 10 * DAY
+"""Milliseconds asked for before the first bar: an event on a day without a bar is told on the next that has one."""
 SETTLED = 30 * 60 * 1000
 """Milliseconds: quotes of most exchanges come up to 20 minutes late."""
 SAME = 1e-5
 """Relative: prices of two answers differ by rounding below it; the smallest dividends move them by more."""
 PRICES = ("open", "high", "low", "close", "adjusted", "volume")
 CRYPTO = "CRYPTOCURRENCY"
+SHARES = "shares"
+"""In what is known of a symbol: shares, when it was fetched, for one on the last day that is stored."""
 
 
 @SOURCES.register("yahoo")
@@ -101,6 +107,16 @@ class Chart(NamedTuple):
     open_day: int
     """Milliseconds: the first day that is not finished."""
     about: dict[str, str]
+    shares: float = 1.0
+    """Shares by now for one before all splits of the answer, those on days without a row included."""
+
+    def upto(self, stop: int | None) -> tuple[int, dict[str, str]]:
+        """The first day that is not covered, and what is known of the symbol for the rows before it."""
+        covered = self.open_day if stop is None else min(stop, self.open_day)
+        if self.rows.is_empty():
+            return covered, {}
+        kept = self.rows.filter(pl.col("time") < covered)["split"].product()
+        return covered, {**self.about, SHARES: repr(self.shares / kept)}
 
 
 @dataclass
@@ -114,7 +130,7 @@ class Yahoo:
     name = "yahoo"
     category = "prices"
     interval = "1d"
-    columns = dict(zip(PRICES, PRICES, strict=True))
+    fields = PRICES
     _session: Any = field(default=None, init=False)
     _ahead: int = field(default=0, init=False)
     """Milliseconds by which the server's clock was ahead of ours."""
@@ -139,6 +155,12 @@ class Yahoo:
             last = when(held.rows["time"][-1], "1d")
             account.notes.append(f"no longer known to Yahoo (delisted, or renamed): its history is kept, up to {last}")
 
+    def bars(self, held: History, /) -> pl.DataFrame:
+        """Prices and volumes as they were on their day, and the adjusted close."""
+        later = float(held.header.about.get(SHARES, 1)) * pl.col("split").cum_prod(reverse=True) / pl.col("split")
+        priced = [pl.col(name) * later for name in ("open", "high", "low", "close")]
+        return held.rows.select("time", *priced, (pl.col("volume") / later).alias("volume"), "adjusted")
+
     def notes(self) -> list[str]:
         """A local clock that is off."""
         if self._clockless:
@@ -157,7 +179,7 @@ class Yahoo:
 
     def remarks(self, abouts: dict[str, dict[str, str]], /) -> list[str]:
         """What is mixed, and what the prices are."""
-        told = ["Yahoo's close and volume are adjusted for splits, the adjusted close for dividends too"]
+        told = ["prices and volume are adjusted for splits and dividends; close / factor is the price of the day"]
         kinds = {about.get("type", "") for about in abouts.values()}
         if CRYPTO in kinds and len(kinds) > 1:
             told.append("crypto and others together: weekends have crypto alone")
@@ -173,10 +195,10 @@ class Yahoo:
     # ---- pages
 
     def _whole(self, symbol: str, start: int, stop: int | None, account: Account, anew: bool = False) -> Page:
-        chart = self._chart(symbol, start, stop, account)
-        covered = chart.open_day if stop is None else min(stop, chart.open_day)
+        chart = self._chart(symbol, start, account)
+        covered, about = chart.upto(stop)
         rows, volume = _settled_volume(between(chart.rows, start, covered))
-        return Page(rows, start, max(covered, start), anew, {**chart.about, "volume": volume})
+        return Page(rows, start, max(covered, start), anew, {**about, "volume": volume})
 
     def _anew(self, symbol: str, held: History, start: int, stop: int | None, account: Account) -> Page:
         """All history in place of what is held. Raises DataError when it would lose years that are held."""
@@ -191,23 +213,22 @@ class Yahoo:
 
     def _tail(self, symbol: str, held: History, stop: int | None, account: Account) -> Page:
         known = held.rows["time"][-OVERLAP:]
-        chart = self._chart(symbol, known[0], stop, account)
-        covered = chart.open_day if stop is None else min(stop, chart.open_day)
+        chart = self._chart(symbol, known[0], account)
+        covered, about = chart.upto(stop)
         rows, volume = _settled_volume(between(chart.rows, known[0], covered), held.rows)
         if _rescaled(held.rows, rows):
             account.notes.append("a split or dividend rescaled its history at Yahoo, which was fetched anew")
             return self._anew(symbol, held, held.header.start, stop, account)
-        about = {**held.header.about, **chart.about, "volume": volume}
+        about = {**held.header.about, **about, "volume": volume}
         return Page(rows, held.header.start, covered, about=about)
 
     # ---- requests
 
-    def _chart(self, symbol: str, start: int, stop: int | None, account: Account) -> Chart:
-        """Ask for the days [start, stop); none: up to now."""
-        # later than any clock says it is: the last day is cut by the server's
-        end = int(self.clock() * 1000) + 3 * DAY if stop is None else stop + DAY
+    def _chart(self, symbol: str, start: int, account: Account) -> Chart:
+        """Ask for the days from `start` to now, whatever is kept of them: later splits are in the prices before."""
+        end = int(self.clock() * 1000) + 3 * DAY  # later than any clock says it is: the last day is cut by the server's
         query = {
-            "period1": (start - DAY) // 1000,
+            "period1": (start - CLOSED) // 1000,
             "period2": end // 1000,
             "interval": "1d",
             "includePrePost": "false",
@@ -272,21 +293,22 @@ def _chart(symbol: str, result: dict[str, Any], now: int, account: Account) -> C
         adjusted = result["indicators"].get("adjclose")
         values["adjusted"] = _column(adjusted[0]["adjclose"]) if adjusted else values["close"]
         table = pl.DataFrame({"time": _days(stamps, zone), **values}).select("time", *PRICES)
-    except (KeyError, IndexError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
+        events = result.get("events") or {}
+        paid = [*(events.get("dividends") or {}).values(), *(events.get("capitalGains") or {}).values()]
+        splits = [
+            {"date": one["date"], "amount": one["numerator"] / one["denominator"]}
+            for one in (events.get("splits") or {}).values()
+        ]
+    except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError, pl.exceptions.PolarsError) as error:
         raise DataError(
             f"Yahoo gave a chart of {symbol} of another form than is known ({type(error).__name__}: {error})"
         ) from None
     rows = _tidy(table, account)
-    events = result.get("events") or {}
-    paid = [*(events.get("dividends") or {}).values(), *(events.get("capitalGains") or {}).values()]
-    splits = [
-        {"date": one["date"], "amount": one["numerator"] / one["denominator"]}
-        for one in (events.get("splits") or {}).values()
-    ]
     rows = _with(rows, "dividend", paid, zone, pl.col("amount").sum(), 0.0)
     rows = _with(rows, "split", splits, zone, pl.col("amount").product(), 1.0)
     about = {"zone": zone, "type": meta.get("instrumentType"), "currency": meta.get("currency")}
-    return Chart(rows, open_day, {name: str(value) for name, value in about.items() if value})
+    shares = math.prod(one["amount"] for one in splits)
+    return Chart(rows, open_day, {name: str(value) for name, value in about.items() if value}, shares)
 
 
 def _empty() -> pl.DataFrame:

@@ -37,6 +37,8 @@ class Curve:
     """(train, valid or test; task) to the loss of each epoch, NaN where it is not known."""
     every: int
     """Every n-th test day is in its test losses; 0: it has none."""
+    lost: int = 0
+    """Losses that were not finite; a task that a curriculum has not let in yet has no training loss to lose."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,7 @@ class LossCurves(style.Lined):
                 "To have test losses set training.test_curve, such as 4, and move those run folders away first: a "
                 "finished run is not made anew, and the setting does not change which run it is."
             )
-        if unknown := sum(int(np.isnan(loss).sum()) for _, curve in _once(curves) for loss in curve.losses.values()):
+        if unknown := sum(curve.lost for _, curve in _once(curves)):
             notes.append(f"{unknown} losses were not finite and leave gaps.")
         return notes
 
@@ -213,7 +215,13 @@ def _curve(run: Result) -> Curve:
     losses = {(part, task): _column([row.get(part, {}).get(task) for row in rows]) for part, task in pairs}
     best = max(row["epoch"] for row in rows if row["best"])
     every = run.folder.config().training.test_curve if any(part == "test" for part, _ in losses) else 0
-    return Curve(run.seed, np.array([row["epoch"] for row in rows]), best, losses, every)
+    lost = sum(
+        row.get(part, {}).get(task) is None
+        for row in rows
+        for part, task in pairs
+        if part != "train" or task in row.get("active", [task])
+    )
+    return Curve(run.seed, np.array([row["epoch"] for row in rows]), best, losses, every, lost)
 
 
 def _column(values: Sequence[float | None]) -> Values:
