@@ -240,7 +240,7 @@ def test_losses_that_were_not_finite_are_counted(tmp_path: Path) -> None:
         finish(cell, 0, tmp_path, 1, both(0.9, None, 0.8), valid=both(0.9, 0.8, 0.7))
     (drawing,) = LossCurves(lines="method").make(collect(grid, tmp_path)).drawings
     assert np.isnan(lines(panels(drawing)[0], "mean")[0].get_ydata()[1])
-    assert "4 losses were not finite and leave gaps." in drawing.notes  # two runs of two tasks
+    assert "Losses that were not finite and leave gaps: 4." in drawing.notes  # two runs of two tasks
 
 
 def test_a_task_that_has_not_entered_yet_lacks_no_loss(tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_a_task_that_has_not_entered_yet_lacks_no_loss(tmp_path: Path) -> None:
         row["active"] = active
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     (drawing,) = LossCurves(lines="method").make(collect(grid, tmp_path)).drawings
-    assert "1 losses were not finite and leave gaps." in drawing.notes  # that of the last epoch
+    assert "Losses that were not finite and leave gaps: 1." in drawing.notes  # that of the last epoch
 
 
 def test_what_only_the_ledger_knows_cannot_be_drawn(tmp_path: Path) -> None:

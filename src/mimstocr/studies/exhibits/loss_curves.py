@@ -199,7 +199,7 @@ class LossCurves(style.Lined):
                 "finished run is not made anew, and the setting does not change which run it is."
             )
         if unknown := sum(curve.lost for _, curve in _once(curves)):
-            notes.append(f"{unknown} losses were not finite and leave gaps.")
+            notes.append(f"Losses that were not finite and leave gaps: {unknown}.")
         return notes
 
 
