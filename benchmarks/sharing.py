@@ -19,10 +19,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from balancers import made_batch  # the same step, beside this file
 from mimstocr.backbones import Backbone, Inputs
 from mimstocr.backbones.mlp import Mlp
 from mimstocr.backbones.recurrent import Lstm
@@ -35,22 +35,6 @@ from mimstocr.training.batches import DayBatch
 from mimstocr.training.machine import settle
 from mimstocr.training.model import Model, seeded_model
 from mimstocr.training.objective import backward, daily_losses, mean_over_days
-
-
-def made_batch(tasks: dict[str, Task], stocks: int, window: int, fields: int) -> DayBatch:
-    random = np.random.default_rng(0)
-    targets = {
-        name: random.integers(0, task.width, (1, stocks)) if task.levels else random.normal(size=(1, stocks))
-        for name, task in tasks.items()
-    }
-    return DayBatch(
-        days=[0],
-        symbols=torch.arange(stocks)[None],
-        valid=torch.ones(1, stocks, dtype=torch.bool),
-        x=torch.from_numpy(random.normal(size=(1, stocks, window, fields)).astype(np.float32)),
-        facts={},
-        targets={name: torch.from_numpy(target.astype(np.float32)) for name, target in targets.items()},
-    )
 
 
 def step(backbone: Backbone, sharing: Sharing, tasks: dict[str, Task], batch: DayBatch) -> tuple[Model, Callable]:

@@ -23,7 +23,7 @@ SCORES = np.array([[2.0, 1.0], [2.0, 1.0], [NAN, 5.0], [NAN, 1.0], [1.0, 2.0], [
 
 
 def panel_of(close: np.ndarray, days: np.ndarray, symbols: list[str], **more: object) -> Panel:
-    return make_panel({"close": close}, days, symbols, source="test", **more)  # type: ignore[arg-type]
+    return make_panel({"close": close}, days, symbols, source="test", **more)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def both() -> Panel:
 
 def run(panel: Panel, scores: np.ndarray, first: int = 0, **changes: object) -> BacktestResult:
     settings = {"strategy": TopK(k=1), "delay": 1, "market": Flat(commission=0), "capital": 100.0, **changes}
-    return backtest(panel, scores, BacktestSettings(**settings), first=DAYS[first], last=DAYS[-1])  # type: ignore[arg-type]
+    return backtest(panel, scores, BacktestSettings(**settings), first=DAYS[first], last=DAYS[-1])
 
 
 def test_a_weekend_by_hand(both: Panel) -> None:

@@ -24,7 +24,7 @@ def panel_of(days: np.ndarray, symbols: list[str], seed: int, **more: object) ->
     rng = np.random.default_rng(seed)
     shape = (len(days), len(symbols))
     fields = {"close": rng.uniform(10, 20, shape), "volume": rng.uniform(1, 2, shape)}
-    return make_panel({**fields, **more.pop("fields", {})}, days, symbols, source=f"of {symbols[0]}", **more)  # type: ignore[dict-item, arg-type]
+    return make_panel({**fields, **more.pop("fields", {})}, days, symbols, source=f"of {symbols[0]}", **more)
 
 
 def two(**more: object) -> tuple[dict[str, Panel], Panel]:
@@ -162,13 +162,13 @@ def test_settings_of_classes() -> None:
         ({**one, "start": "2024-01-02", "end": "2024-01-01"}, "end 2024-01-01 is before start 2024-01-02"),
     ):
         with pytest.raises(ValidationError, match=said):
-            DataSettings(**wrong)  # type: ignore[arg-type]
-    assert DataSettings(assets={"a": one, "b": one}).assets["b"].source == "csv:a.csv"  # type: ignore[dict-item]
+            DataSettings(**wrong)
+    assert DataSettings(assets={"a": one, "b": one}).assets["b"].source == "csv:a.csv"
 
 
 def test_an_unknown_source_of_a_class_is_said() -> None:
     with pytest.raises(ConfigError, match="unknown source 'cvs'"):
-        load_panel(DataSettings(assets={"a": {"source": "cvs:a.csv"}, "b": {"source": "cvs:b"}}))  # type: ignore[dict-item]
+        load_panel(DataSettings(assets={"a": {"source": "cvs:a.csv"}, "b": {"source": "cvs:b"}}))
 
 
 def test_columns_of_the_user_that_both_have_are_kept() -> None:

@@ -26,7 +26,7 @@ DAYS, STOCKS = 90, 6
 
 def panel_of(close: object, **fields: object) -> Panel:
     matrices = {
-        name: np.array(values, dtype=float).reshape(len(close), -1)  # type: ignore[arg-type]
+        name: np.array(values, dtype=float).reshape(len(close), -1)
         for name, values in {"close": close, **fields}.items()
     }
     days = np.datetime64("2020-01-01") + np.arange(len(matrices["close"]))
@@ -65,7 +65,7 @@ def by_loop(panel: Panel, delay: int, horizon: int, of: object) -> NDArray[np.fl
         closes = known_closes(panel, stock)
         for day in range(len(closes) - delay - horizon):
             if tradable[day + delay, stock] and tradable[day + delay + horizon, stock]:
-                found[day, stock] = of(day, stock, closes)  # type: ignore[operator]
+                found[day, stock] = of(day, stock, closes)
     return found
 
 
