@@ -70,7 +70,7 @@ def test_the_study_in_the_documents(
 
 def test_studies_in_the_documents_exist() -> None:
     pages = "".join(page.read_text() for page in PAGES)
-    named = set(re.findall(r"mimstocr study ([a-z0-9-]+)", pages))
+    named = set(re.findall(r"mimstocr study ([a-z0-9_-]+)", pages))
     assert named
     assert named <= shipped_studies().keys()
     assert all(f"`{name}`" in pages for name in shipped_studies())
