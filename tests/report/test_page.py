@@ -19,7 +19,7 @@ from plotly.offline import get_plotlyjs
 
 from mimstocr.report import ReportInputs, render
 from mimstocr.report import page as page_module
-from mimstocr.report.cautions import TOO_GOOD, cautions
+from mimstocr.report.cautions import TOO_GOOD, cautions, t_value
 from mimstocr.report.chart import in_script
 from mimstocr.report.inputs import dates
 
@@ -695,6 +695,21 @@ def test_each_kind_of_task_has_its_table_its_baseline_and_its_reliability(inputs
     np.testing.assert_allclose(array(bars["y"]), [0.25, 0.75])
     np.testing.assert_allclose(array(points["x"]), [0.1, 0.8])
     np.testing.assert_allclose(array(points["y"]), [0.4, 0.6])
+
+
+def test_labels_of_several_days_overlap_and_t_allows_for_it(inputs: ReportInputs) -> None:
+    """The mean of five independent days each day: seen as independent its t would be about sqrt(5) too large."""
+    noise = np.random.default_rng(8).normal(size=len(inputs.daily) + 4)
+    smooth = 0.05 + np.lib.stride_tricks.sliding_window_view(noise, 5).mean(axis=1) * 0.2
+    daily = inputs.daily.with_columns(rank_ic=pl.Series(smooth))
+    five = replace(inputs, daily=daily, data={**inputs.data, "horizon": 5})
+    plain = smooth.mean() / smooth.std(ddof=1) * len(smooth) ** 0.5
+    t = t_value(five, "rank_ic")
+    assert t is not None
+    assert 0.4 * plain < t < 0.65 * plain  # 1 / sqrt(5) is 0.45; the window takes some of it back
+    assert t_value(replace(inputs, daily=daily), "rank_ic") == t_value(inputs, "rank_ic")
+    assert "Labels of 5 days overlap" in seen(five).text
+    assert "overlap" not in seen(inputs).text
 
 
 def test_years_compound_their_own_days(inputs: ReportInputs, page: Page) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
+from mimstocr.evaluation import hac_test
+from mimstocr.evaluation.significance import automatic_lags
 from mimstocr.report.formats import count, counted, number, percent, text, title
-from mimstocr.report.inputs import ReportInputs, dig, known, over_seeds, spread_of
+from mimstocr.report.inputs import ReportInputs, column, dig, known, over_seeds, spread_of
 
 TOO_GOOD = 0.1
 """Mean daily IC above which a look into the future is likelier than skill: published models reach 0.05 to 0.07."""
@@ -39,7 +43,15 @@ def mean_test(inputs: ReportInputs, key: str) -> float | None:
 
 
 def t_value(inputs: ReportInputs, key: str) -> float | None:
-    """t of the mean of a daily figure, `ic` or `rank_ic`: mean / std x sqrt(days), days taken as independent."""
+    """t of the mean of a daily figure, `ic` or `rank_ic`: mean / std x sqrt(days), days taken as independent.
+
+    Labels that span several days overlap from day to day, and so do their figures: there by Newey and West, with at
+    least the days of overlap as lags.
+    """
+    daily = column(inputs.daily, key)
+    if inputs.horizon > 1 and daily is not None and np.isfinite(daily).sum() > inputs.horizon:
+        series = daily[np.isfinite(daily)]
+        return hac_test(series, max(automatic_lags(series), inputs.horizon - 1)).t
     ratio = mean_test(inputs, "icir" if key == "ic" else "rank_icir")
     days = mean_test(inputs, "days")
     return None if ratio is None or days is None else float(ratio * days**0.5)

@@ -74,6 +74,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "task_charts": [*reliability_charts(inputs), *_level_charts(inputs)],
         "ic_charts": _ic_charts(inputs),
         "quantile_charts": _quantile_charts(inputs),
+        "horizon": inputs.horizon,
         "quantile_table": tables.quantile_table(inputs.quantiles),
         "money_charts": _money_charts(inputs),
         "money": tables.money(inputs),
