@@ -35,5 +35,5 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(PIP) -c constraints.txt -e '.[samples,portfolio,yahoo,crypto,dev]'
+	$(PIP) -c constraints.txt -e '.[samples,portfolio,yahoo,crypto,rl,dev]'
 	touch $@

@@ -106,7 +106,10 @@ def main() -> None:
         f"hidden {arguments.hidden}, layers {arguments.layers}, concepts {arguments.concepts}; CPU, one thread"
     )
     print(f"{'':14}{'ms':>8}{'bare':>8}{'ratio':>7}{'MB':>8}{'bare':>8}{'ratio':>7}")
-    for name in arguments.only or BACKBONES.names():
+    free = [
+        name for name in BACKBONES.names() if not BACKBONES.get(name).fixed_portfolio
+    ]  # of the rest: forecasters.py
+    for name in arguments.only or free:
         for settings in FORMS.get(name, [{}]):
             torch.manual_seed(0)
             backbone = make(arguments, name, settings)

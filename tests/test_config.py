@@ -121,3 +121,37 @@ def test_files_that_are_no_config(tmp_path: Path) -> None:
         load_config(write(tmp_path / "list.yaml", "- 1\n"))
     with pytest.raises(ConfigError, match="no config file"):
         load_config(tmp_path)  # a folder that is no run
+
+
+PORTFOLIO = {
+    "tasks": {"position": {"kind": "position", "delay": 1, "loss": "sharpe"}, "return": {"kind": "return", "delay": 1}},
+    "balancer": "stl",
+}
+BLOCKS = {"order": "blocks", "days_per_step": 20}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "set training.order to blocks and training.days_per_step to 2 or more .*, got shuffled and 1"),
+        ({"training": {"order": "blocks"}}, "got blocks and 1"),
+        ({"training": {"days_per_step": 20}}, "got shuffled and 20"),
+        ({"training": BLOCKS | {"test_curve": 4}}, "set training.test_curve to 0, or to 1 for all days, got 4"),
+        (
+            {"training": BLOCKS, "data": {"assets": {"a": {"source": "parquet:a"}, "b": {"source": "parquet:b"}}}},
+            "train on one class",
+        ),
+    ],
+)
+def test_a_loss_that_follows_an_account_needs_days_in_a_row(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        make_config({**PORTFOLIO, **changes})
+    assert "task 'position': loss 'sharpe' follows an account from day to day" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_days_in_a_row_are_asked_of_learned_tasks_alone() -> None:
+    assert make_config({**PORTFOLIO, "training": BLOCKS | {"test_curve": 1}}).training.order == "blocks"
+    make_config({**PORTFOLIO, "balancer": {"kind": "stl", "task": "return"}})
+    make_config({**PORTFOLIO, "training": {"learn": ["return"]}})
+    make_config({"training": {"order": "blocks"}})  # any loss may have them

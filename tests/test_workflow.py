@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -15,7 +16,8 @@ import polars as pl
 import pytest
 
 import mimstocr
-from mimstocr.config import Config
+from mimstocr.config import Config, load_config
+from mimstocr.data import load_panel
 from mimstocr.errors import ConfigError, DataError, RunError
 from mimstocr.training.loop import Moment
 from mimstocr.workflow import Quiet
@@ -398,3 +400,118 @@ def test_concepts_change_nothing_for_a_backbone_that_reads_none(small: Make, pri
     assert one.equals(other)
     prints = [run.folder.read_json("environment.json")["data_fingerprint"] for run in (with_table, without)]
     assert prints[0] == prints[1]
+
+
+# ---- positions -------------------------------------------------------------------------------------------------------
+
+PORTFOLIO = {"position": {"kind": "position", "delay": 1}, "return": {"kind": "return", "delay": 1}}
+SHORTS = {"strategy": "positions", "market": {"kind": "flat", "short": True, "commission": 0.0}}
+
+
+def test_positions_from_prices_to_the_report(small: Make) -> None:
+    made = mimstocr.run(small(tasks=PORTFOLIO, balancer="stl", backtest=SHORTS, seeds=[0, 1])).folder
+    table = made.read_frame("predictions.parquet")
+    assert table.columns == [
+        *("seed", "date", "symbol", "split", "score", "position", "position.hold"),
+        *("label.position", "label.return"),
+    ]
+    assert table["score"].equals(table["position"], check_names=False)
+    assert table["label.position"].equals(table["label.return"], check_names=False)
+    daily = table.group_by("seed", "date").agg(
+        pl.col("position").abs().sum(), pl.col("position.hold").first(), pl.col("position.hold").n_unique().alias("n")
+    )
+    np.testing.assert_allclose(daily["position"] + daily["position.hold"], 1, atol=1e-5)
+    assert (daily["n"] == 1).all()
+    metrics = strict((made.path / "metrics.json").read_text())
+    for seed in (0, 1):
+        found = metrics["seeds"][str(seed)]["tasks"]["position"]["test"]
+        rows = table.filter((pl.col("seed") == seed) & (pl.col("split") == "test"))
+        known = rows.drop_nulls("label.return")
+        profits = [(day["position"] * day["label.return"]).sum() for _, day in known.group_by("date")]
+        assert found["profit"] == pytest.approx(np.mean(profits), abs=1e-9)
+        assert found["total"] == pytest.approx(np.prod(1 + np.array(profits)) - 1)
+        cash = (
+            rows.filter(pl.col("date").is_in(known["date"].implode()))
+            .group_by("date")
+            .agg(pl.col("position.hold").first())
+        )
+        assert found["cash"] == pytest.approx(cash["position.hold"].mean(), abs=1e-6)
+    page = (made.path / "report.html").read_text()
+    assert "Profit a day" in page
+    assert set(mimstocr.recommend(made.path).columns) >= {"score", "position", "position.hold"}
+
+
+@pytest.mark.parametrize("difference", ["return", "price"])
+def test_whatever_positions_are_trained_on_they_are_judged_by_returns(small: Make, difference: str) -> None:
+    tasks = {**PORTFOLIO, "position": {"kind": "position", "delay": 1, "difference": difference, "hold": False}}
+    made = mimstocr.run(small(tasks=tasks, balancer="stl", backtest=SHORTS)).folder
+    table = made.read_frame("predictions.parquet")
+    assert "position.hold" not in table.columns
+    assert not np.allclose(table["label.position"].drop_nulls()[:50], table["label.return"].drop_nulls()[:50])
+    known = table.filter(pl.col("split") == "test").drop_nulls("label.return")
+    profits = [(day["position"] * day["label.return"]).sum() for _, day in known.group_by("date")]
+    metrics = strict((made.path / "metrics.json").read_text())
+    assert metrics["seeds"]["0"]["tasks"]["position"]["test"]["profit"] == pytest.approx(np.mean(profits), abs=1e-9)
+
+
+def test_positions_beside_other_tasks(small: Make) -> None:
+    tasks = {"return": {"kind": "return", "delay": 1}, "portfolio": {"kind": "position"}, "trend": "trend"}
+    made = mimstocr.run(
+        small(tasks=tasks, balancer={"kind": "cqb", "window": 1, "log_loss": False}, sharing="mmoe")
+    ).folder
+    assert {"portfolio", "portfolio.hold"} <= set(made.read_frame("predictions.parquet").columns)
+    rows = made.read_history()
+    assert all(np.isfinite(row["train"]["portfolio"]) for row in rows)
+
+
+def test_positions_in_a_market_without_shorts_are_refused_before_training(small: Make) -> None:
+    config = small(tasks=PORTFOLIO, balancer="stl", backtest={"strategy": "positions"})
+    with pytest.raises(DataError, match="choose one with short: true"):
+        mimstocr.run(config)
+    assert not config.folder.exists()
+
+
+def test_the_notes_say_what_a_published_loss_cannot_do(small: Make) -> None:
+    tasks = {**PORTFOLIO, "position": {"kind": "position", "delay": 1, "loss": "stock_loss_l2"}}
+    made = mimstocr.run(small(tasks=tasks, balancer="stl", backtest=SHORTS)).folder
+    notes = [note for note in made.read_json("data.json")["inspection"]["notes"] if note.startswith("task position:")]
+    assert len(notes) == 2
+    assert "the money ends in cash" in notes[0]
+    assert "what side they are on is chance" in notes[1]
+
+
+def test_on_the_sample_the_account_is_the_papers_trading_rule(tmp_path: Path) -> None:
+    """Config `smoke`, positions in a market with shorts and without costs, against capital followed in a slow loop."""
+    if importlib.util.find_spec("fakestockdata") is None:
+        pytest.skip("the sample data come with the extra `samples`")
+    made = mimstocr.run(
+        load_config(
+            "smoke",
+            [
+                f"out={tmp_path}",
+                "tasks={position: {kind: position, delay: 1}, return: {kind: return, delay: 1}}",
+                "balancer=stl",
+                "backtest={strategy: positions, market: {kind: flat, short: true, commission: 0}}",
+            ],
+        )
+    ).folder
+    table = made.read_frame("predictions.parquet").filter(pl.col("split") == "test")
+    weights = {key: dict(zip(day["symbol"], day["position"], strict=True)) for (key,), day in table.group_by("date")}
+    panel = load_panel(made.config().data)
+    close = {symbol: panel["close"].sel(symbol=symbol).values for symbol in panel["symbol"].values.tolist()}
+    days = [day.astype("datetime64[D]").item() for day in panel["date"].values]
+    test = [i for i, day in enumerate(days) if day in weights]
+    capital, values = 1_000_000.0, []
+    for i in test[:-2]:  # decided at the close of i, held from the close of i + 1 to that of i + 2
+        earned = 0.0
+        for symbol, weight in weights[days[i]].items():
+            earned += weight * capital * (close[symbol][i + 2] / close[symbol][i + 1] - 1)
+        capital += earned
+        values.append(capital)
+    account = mimstocr.run_backtest(made.path)
+    np.testing.assert_allclose(account.net.value[2:], values, rtol=1e-4)
+    np.testing.assert_allclose(account.net.value, account.gross.value)
+    traded = np.mean([np.nansum([w for w in weights[days[i]].values() if w < 0]) for i in test])
+    assert traded < -0.1  # there are short positions
+    found = made.read_json("metrics.json")["seeds"]["0"]["tasks"]["position"]["test"]
+    assert found["total"] == pytest.approx(capital / 1_000_000 - 1, rel=1e-3, abs=1e-4)

@@ -91,11 +91,31 @@ class Config(Settings):
             direction(self.training.monitor, learned)
             for stage in self.training.curriculum:
                 _check_known("training.curriculum, of the learned tasks", stage.tasks, learned)
+            self._check_order(learned)
         except ConfigError as error:
             raise ValueError(str(error)) from None
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: each seed once, got {list(self.seeds)}")
         return self
+
+    def _check_order(self, learned: Mapping[str, Task]) -> None:
+        """Raise ConfigError when a loss follows an account through days that do not come one after the other."""
+        training = self.training
+        for name, task in learned.items():
+            if not task.loss.sequential:
+                continue
+            why = f"task {name!r}: loss {task.loss.kind!r} follows an account from day to day; "
+            if training.order != "blocks" or training.days_per_step < 2:
+                raise ConfigError(
+                    f"{why}set training.order to blocks and training.days_per_step to 2 or more (20 is a month), got "
+                    f"{training.order} and {training.days_per_step}"
+                )
+            if training.test_curve > 1:
+                raise ConfigError(f"{why}set training.test_curve to 0, or to 1 for all days, got {training.test_curve}")
+            if len(self.data.assets) > 1:
+                raise ConfigError(
+                    f"{why}on days on which an asset class is closed it would count as sold; train on one class"
+                )
 
     def settled_tasks(self) -> dict[str, Task]:
         """All configured tasks, one a horizon, with what they take from the main task, the first, settled."""

@@ -16,6 +16,7 @@ from mimstocr.evaluation import (
     daily_metrics,
     event_metrics,
     level_metrics,
+    position_metrics,
     regression_metrics,
     reliability_table,
     summarise,
@@ -23,6 +24,7 @@ from mimstocr.evaluation import (
 )
 from mimstocr.predictions import averaged, matrices_of
 from mimstocr.tasks import Task
+from mimstocr.tasks.returns import Return
 
 
 def run_metrics(
@@ -100,7 +102,7 @@ def split_of(predictions: pl.DataFrame, split: str) -> pl.DataFrame:
 
 def judge(table: pl.DataFrame, config: Config) -> dict[str, Any]:
     """The ranking by score against raw returns, and each learned task against its own label."""
-    tasks = {name: judge_task(table, name, task) for name, task in config.learned().items()}
+    tasks = {name: judge_task(table, name, task, config.priced()) for name, task in config.learned().items()}
     return {"ranking": _ranking(table, config), "tasks": tasks}
 
 
@@ -113,14 +115,19 @@ def _ranking(table: pl.DataFrame, config: Config) -> dict[str, float]:
     return summarise(daily)
 
 
-def judge_task(table: pl.DataFrame, name: str, task: Task) -> dict[str, Any]:
+def judge_task(table: pl.DataFrame, name: str, task: Task, priced: tuple[str, Return]) -> dict[str, Any]:
     """One task against its own label, by the metrics of its kind; plain values.
 
     Real values: ic and rank_ic, and where outputs have the unit of the label those of `regression_metrics`. Scales: ic
     and rank_ic, and those of `volatility_metrics` beside the task's reference. Events: those of `event_metrics`, and
-    the reliability table. Levels: those of `classification_metrics` and of `level_metrics`. Without a label on these
-    days there is nothing to judge: `samples` is 0.
+    the reliability table. Levels: those of `classification_metrics` and of `level_metrics`. Positions: those of
+    `position_metrics` on the raw returns of the task that the evidence is measured on, whatever their own label is.
+    Without a label on these days there is nothing to judge: `samples` is 0.
     """
+    if task.target == "position":
+        returns, of_returns = priced
+        _, _, found = matrices_of(table, [name, f"label.{returns}"])
+        return _plain({**position_metrics(found[name], found[f"label.{returns}"], of_returns.span[1])})
     label = f"label.{name}"
     known = table.filter(pl.col(label).is_not_null())
     if known.is_empty():

@@ -26,8 +26,8 @@ def prediction_table(
 ) -> pl.DataFrame:
     """The predictions table: one row a seed, day and stock of the day's cross-section; with its class, of several.
 
-    Outputs are in the unit of the task's label (`Task.natural`). beside: further columns, name to (days, symbols), such
-    as `label.return`.
+    Outputs are in the unit of the task's label (`Task.natural`); the share of Hold is the same for all stocks of a day.
+    beside: further columns, name to (days, symbols), such as `label.return`.
     """
     main = next(iter(tasks))
     symbols = np.array(symbols_of(panel))
@@ -52,6 +52,8 @@ def prediction_table(
                 columns |= {f"{name}.{level}": output[:, i] for i, level in enumerate(task.levels)}
             else:
                 columns[name] = output
+            if task.holds:
+                columns[f"{name}.hold"] = predicted.holds[name][row]
         for name, matrix in (beside or {}).items():
             columns[name] = matrix[row, column]
         frames.append(pl.DataFrame(columns))
@@ -60,11 +62,11 @@ def prediction_table(
 
 def output_columns(tasks: Mapping[str, Task]) -> list[str]:
     """The columns of the predictions table that hold what the tasks put out, in its order."""
-    return [
-        column
-        for name, task in tasks.items()
-        for column in ([f"{name}.{level}" for level in task.levels] if task.levels else [name])
-    ]
+    columns: list[str] = []
+    for name, task in tasks.items():
+        columns += [f"{name}.{level}" for level in task.levels] or [name]
+        columns += [f"{name}.hold"] if task.holds else []
+    return columns
 
 
 def ranked_list(table: pl.DataFrame, top: int | None = None) -> pl.DataFrame:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
@@ -35,7 +35,7 @@ from mimstocr.report import ReportInputs, render
 from mimstocr.report.risk import risk_inputs
 from mimstocr.runs import RunFolder
 from mimstocr.sharing import mean_mixing
-from mimstocr.training.batches import DayBatches
+from mimstocr.training.batches import DayBatches, check_portfolio
 from mimstocr.training.checkpoint import load_checkpoint, part
 from mimstocr.training.interrupt import Stop, stop_on_signal
 from mimstocr.training.loop import Moment, Setting, Trainer, Watcher
@@ -52,7 +52,11 @@ SHARING_EVERY = 10
 """Validation days from one look at the sharing structure to the next."""
 TRIED_DAYS = 10
 """Days of the test on which the backtest is tried before training."""
+AS_BEFORE = {"order": "shuffled"}
+"""Settings of the training that came later, at the value that says what was done before there was a choice."""
 NOT_IDENTITY_TRAINING = ("max_epochs", "patience", "device", "threads", "test_curve", "checkpoint_seconds")
+AGENT_FILE = "agent.json"
+"""In a run folder: an agent learned in place of the config's network."""
 
 
 class Quiet:
@@ -63,6 +67,69 @@ class Quiet:
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Say nothing."""
+
+
+class Past(Protocol):
+    """Where a training stands."""
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """A line an epoch."""
+
+
+class Training(Protocol):
+    """One seed under training; `Trainer` is one."""
+
+    @property
+    def at(self) -> Past:
+        """Where it stands."""
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint to go on from."""
+
+    def resume(self) -> None:
+        """Go back to where `last` was written."""
+
+    def fit(self, watcher: Watcher, stop: Stop) -> bool:
+        """Train until the end; false when `stop` was raised first, with everything saved."""
+
+
+class Learner(Protocol):
+    """Who learns and predicts in a run."""
+
+    def check(self, prepared: Prepared) -> None:
+        """Refuse, before anything is written, what cannot be learned."""
+
+    def trainings(self, prepared: Prepared, folder: RunFolder) -> Callable[[int], Training]:
+        """Seed to its training."""
+
+    def predict(self, prepared: Prepared, folder: RunFolder, seed: int, days: Sequence[int]) -> Predicted:
+        """What the best of a seed's training says of `days`: the validation split, and all from the test on."""
+
+    def finish(self, prepared: Prepared, folder: RunFolder) -> None:
+        """Write what else there is to tell."""
+
+
+class Network:
+    """The config's own network."""
+
+    def check(self, prepared: Prepared) -> None:
+        """A backbone that lacks what it needs says so."""
+        fresh_model(prepared, prepared.config.seeds[0])
+
+    def trainings(self, prepared: Prepared, folder: RunFolder) -> Callable[[int], Trainer]:
+        """Seed to its training."""
+        setting = make_setting(prepared)
+        return lambda seed: Trainer(setting, fresh_model(prepared, seed), seed, folder.checkpoints(seed))
+
+    def predict(self, prepared: Prepared, folder: RunFolder, seed: int, days: Sequence[int]) -> Predicted:
+        """What the best checkpoint says."""
+        return _predict(prepared.config, prepared.panel, folder, seed, days, prepared.device)
+
+    def finish(self, prepared: Prepared, folder: RunFolder) -> None:
+        """sharing.json."""
+        _write_sharing(prepared, folder)
 
 
 @dataclass(frozen=True)
@@ -79,8 +146,12 @@ class RunResult:
         return self.folder.read_json("metrics.json")
 
 
-def run(config: Config, *, resume: bool = False, watcher: Watcher | None = None) -> RunResult:
+def run(
+    config: Config, *, resume: bool = False, watcher: Watcher | None = None, learner: Learner | None = None
+) -> RunResult:
     """Train, predict, evaluate, backtest and report, into the run folder `config.folder`.
+
+    learner: who learns, by default the config's network; `mimstocr.agents.run` has another.
 
     A signal (Ctrl-C, SIGTERM) stops it between two steps, saved; with `resume` it goes on where it was, with the
     same numbers as if it had not been stopped. Raises RunError when the folder exists (without `resume`), belongs to
@@ -91,7 +162,9 @@ def run(config: Config, *, resume: bool = False, watcher: Watcher | None = None)
     old = resume and (config.folder / "config.yaml").exists()
     prepared = prepare(config, upto=_began_with(config) if old else None)
     _try_backtest(prepared)
-    fresh_model(prepared, config.seeds[0])  # a backbone that lacks what it needs says so before anything is written
+    _check_learner(config.folder, learner)
+    learner = Network() if learner is None else learner
+    learner.check(prepared)
     folder = RunFolder.open(config.folder) if old else RunFolder.create(config)
     with folder.locked():
         if old:
@@ -101,10 +174,10 @@ def run(config: Config, *, resume: bool = False, watcher: Watcher | None = None)
         folder.write_json("environment.json", {**environment(prepared), "started": started})
         folder.write_json("data.json", data_account(prepared, asdict(inspect_panel(prepared.panel))))
         with stop_on_signal() as stop:
-            finished = _train(prepared, folder, watcher or Quiet(), stop)
+            finished = _train(prepared, folder, learner, watcher or Quiet(), stop)
         if finished:
-            folder.write_frame("predictions.parquet", _predictions(prepared, folder))
-            _write_sharing(prepared, folder)
+            folder.write_frame("predictions.parquet", _predictions(prepared, folder, learner))
+            learner.finish(prepared, folder)
             _conclude(folder, prepared.panel)
         return RunResult(folder, finished)
 
@@ -133,6 +206,7 @@ def recommend(
     nothing in a table of the user's own that the features read.
     """
     folder = RunFolder.open(path)
+    _check_learner(folder.path, None)
     config = folder.config()
     data = config.data if source is None else _elsewhere(config.data, source)
     panel = load_panel(data)
@@ -213,13 +287,22 @@ def write_report(path: Path) -> Path:
 # ---- training ------------------------------------------------------------------------------------------------------
 
 
-def _train(prepared: Prepared, folder: RunFolder, watcher: Watcher, stop: Stop) -> bool:
+def _check_learner(path: Path, learner: Learner | None) -> None:
+    """Raise RunError when a network is asked of an agent's folder."""
+    if learner is None and (path / AGENT_FILE).is_file():
+        raise RunError(
+            f"{path} was made by an agent, whose positions go on from those that it holds: its list of the last day is "
+            "in recommendations.csv, and mimstocr.agents.run.run_agent goes on with its training"
+        )
+
+
+def _train(prepared: Prepared, folder: RunFolder, learner: Learner, watcher: Watcher, stop: Stop) -> bool:
     """All seeds in turn; false when stopped."""
     config = prepared.config
     history: list[dict[str, Any]] = []
-    setting = make_setting(prepared)
+    training_of = learner.trainings(prepared, folder)
     for seed in config.seeds:
-        trainer = Trainer(setting, fresh_model(prepared, seed), seed, folder.checkpoints(seed))
+        trainer = training_of(seed)
         if trainer.last.exists():
             trainer.resume()
         before = list(history)
@@ -237,7 +320,7 @@ class _Recorder:
 
     folder: RunFolder
     before: list[dict[str, Any]]
-    trainer: Trainer
+    trainer: Training
     watcher: Watcher
 
     def step(self, moment: Moment) -> None:
@@ -268,6 +351,7 @@ def make_setting(prepared: Prepared) -> Setting:
         features=prepared.fitted.names,
         concepts=prepared.concepts,
         classes=prepared.classes,
+        portfolio=prepared.portfolio,
         constants={name: torch.from_numpy(value) for name, value in prepared.fitted.constants().items()},
     )
 
@@ -275,7 +359,7 @@ def make_setting(prepared: Prepared) -> Setting:
 def fresh_model(prepared: Prepared, seed: int) -> Model:
     """The untrained model of a seed. Raises ConfigError when the balancer has nothing to balance in it."""
     config = prepared.config
-    model = _fresh(config, prepared.fitted, prepared.concepts, prepared.classes, seed)
+    model = _fresh(config, prepared.fitted, prepared.concepts, prepared.classes, prepared.portfolio, seed)
     for name, start in prepared.starts.items():
         if start != 0:
             torch.nn.init.constant_(model.heads[name].get_parameter("bias"), start)
@@ -287,8 +371,15 @@ def fresh_model(prepared: Prepared, seed: int) -> Model:
     return model
 
 
-def _fresh(config: Config, fitted: Fitted, concepts: Sequence[str], classes: Sequence[str], seed: int) -> Model:
-    inputs = Inputs(len(fitted.names), fitted.window, len(concepts), len(classes))
+def _fresh(
+    config: Config,
+    fitted: Fitted,
+    concepts: Sequence[str],
+    classes: Sequence[str],
+    portfolio: Sequence[str],
+    seed: int,
+) -> Model:
+    inputs = Inputs(len(fitted.names), fitted.window, len(concepts), len(classes), len(portfolio))
     return seeded_model(seed, config.backbone, config.sharing, config.learned(), inputs)
 
 
@@ -301,7 +392,9 @@ def _figures(prepared: Prepared, predicted: Predicted) -> dict[str, float]:
 def _identity(config: Config) -> dict[str, Any]:
     """Dotted settings that the numbers of a training depend on."""
     plain = {key: value for key, value in config.plain().items() if key not in NOT_IDENTITY}
-    plain["training"] = {k: v for k, v in plain["training"].items() if k not in NOT_IDENTITY_TRAINING}
+    plain["training"] = {
+        k: v for k, v in plain["training"].items() if k not in NOT_IDENTITY_TRAINING and v != AS_BEFORE.get(k, ...)
+    }
     return {**_flat(plain), "tasks": list(config.tasks)}
 
 
@@ -354,7 +447,7 @@ def _try_backtest(prepared: Prepared) -> None:
 def _made_up(prepared: Prepared, days: slice) -> dict[str, NDArray[np.float64]]:
     """Random outputs of the learned tasks by column, (days, symbols) each, NaN outside the cross-section.
 
-    Odds are 0 .. 1, scales above 0, values of either sign; sizes range over what the units of a task can be.
+    Odds and shares are 0 .. 1, scales above 0, values of either sign; sizes range over what the units of a task can be.
     """
     random, rows = np.random.default_rng(1), prepared.rows[days]
     made = {}
@@ -362,8 +455,9 @@ def _made_up(prepared: Prepared, days: slice) -> dict[str, NDArray[np.float64]]:
         for column in output_columns({name: task}):
             size = 10.0 ** random.uniform(-4, 1, rows.shape)
             odds = random.random(rows.shape)
-            values = {"value": size * np.sign(odds - 0.5), "scale": size}.get(task.target, odds)
-            made[column] = np.where(rows, values, np.nan)
+            side = np.sign(odds - 0.5)
+            values = {"value": size * side, "scale": size, "position": side / rows.shape[1]}.get(task.target, odds)
+            made[column] = np.where(rows, values if column != f"{name}.hold" else odds, np.nan)
     return made
 
 
@@ -378,10 +472,12 @@ def _predict(
     constants = {name: tensor.numpy() for name, tensor in part(tensors, "features.").items()}
     concepts: list[str] = header.get("concepts", [])
     classes: list[str] = header.get("classes", [])
+    portfolio: list[str] = header.get("portfolio", [])
+    check_portfolio(portfolio, panel)
     fitted = restore_by_class(config.features, tuple(header["features"]), constants, classes)
-    model = _trained(_fresh(config, fitted, concepts, classes, seed), tensors, device)
+    model = _trained(_fresh(config, fitted, concepts, classes, portfolio, seed), tensors, device)
     facts = gather_facts(config.backbone.reads, panel, concepts, classes)
-    batches = DayBatches(fitted.bind(panel, device), usable(panel), {}, device, facts)
+    batches = DayBatches(fitted.bind(panel, device), usable(panel), {}, device, facts, fixed=bool(portfolio))
     return predict(model, config.learned(), batches, days, panel.sizes["symbol"])
 
 
@@ -407,12 +503,12 @@ def _write_sharing(prepared: Prepared, folder: RunFolder) -> None:
         folder.write_json("sharing.json", {"days": [str(prepared.days[day]) for day in days], "tables": tables})
 
 
-def _predictions(prepared: Prepared, folder: RunFolder) -> pl.DataFrame:
+def _predictions(prepared: Prepared, folder: RunFolder, learner: Learner) -> pl.DataFrame:
     """All seeds on the validation and test splits, and on every day after them."""
     config, splits = prepared.config, prepared.splits
     n = len(prepared.days)
     days = [*range(splits.valid.days.start, splits.valid.days.stop), *range(splits.test.days.start, n)]
-    by_seed = {seed: _predict(config, prepared.panel, folder, seed, days, prepared.device) for seed in config.seeds}
+    by_seed = {seed: learner.predict(prepared, folder, seed, days) for seed in config.seeds}
     names = np.full(n, "live", dtype=object)
     names[splits.valid.days] = "valid"
     names[splits.test.days] = "test"

@@ -22,10 +22,15 @@ NEED_CONCEPTS = {"rsr"}
 
 
 def cases() -> list[object]:
-    """Every backbone with its defaults, and those that read concepts also without them."""
+    """Every backbone with its defaults, and those that read concepts also without them.
+
+    Those of a fixed portfolio promise other things, in test_portfolio.py.
+    """
     found: list[object] = []
     for name in BACKBONES.names():
         backbone = BACKBONES.get(name)()
+        if backbone.fixed_portfolio:
+            continue
         reads_concepts = "concepts" in backbone.reads
         if reads_concepts:
             found.append(pytest.param(backbone, CONCEPTS, id=name))

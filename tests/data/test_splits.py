@@ -171,3 +171,29 @@ def test_all_days_are_labelled_as_the_splits_say():
     for split in splits:
         expected[split.labelled] = True
     assert labelled_days(splits, np.arange(20), 2).tolist() == expected.tolist()
+
+
+def test_a_year_tests_the_one_before_validates_and_all_before_train() -> None:
+    days = np.arange("2015-06-01", "2019-03-01", dtype="datetime64[D]")
+    splits = resolve_splits(SplitSettings(test_year=2018), days, 2)
+    told = [(str(split.first), str(split.last)) for split in splits]
+    assert told == [("2015-06-01", "2016-12-31"), ("2017-01-01", "2017-12-31"), ("2018-01-01", "2018-12-31")]
+    assert [split.labelled.stop - split.days.stop for split in splits] == [-2, -2, -2]
+    by_dates = SplitSettings(
+        train=(date(2015, 6, 1), date(2016, 12, 31)),
+        valid=(date(2017, 1, 1), date(2017, 12, 31)),
+        test=(date(2018, 1, 1), date(2018, 12, 31)),
+    )
+    assert resolve_splits(by_dates, days, 2) == splits
+
+
+@pytest.mark.parametrize(("year", "lacks"), [(2016, "train"), (2020, "test"), (2015, "train"), (2030, "valid")])
+def test_a_year_without_days_is_refused(year: int, lacks: str) -> None:
+    days = np.arange("2015-06-01", "2019-03-01", dtype="datetime64[D]")
+    with pytest.raises(ConfigError, match=f"test_year: {year} needs days .* leaves none to {lacks}"):
+        resolve_splits(SplitSettings(test_year=year), days, 1)
+
+
+def test_a_year_and_dates_are_refused() -> None:
+    with pytest.raises(ValueError, match="test_year and test are both given"):
+        SplitSettings(test_year=2018, test=(date(2018, 1, 1), date(2018, 12, 31)))

@@ -172,7 +172,7 @@ def test_what_is_not_defined_is_not_a_number() -> None:
     assert np.isnan(lookaheads[1]).tolist() == [[False, True, True], [True, True, True], [False, True, True]]
 
 
-@pytest.mark.parametrize("kind", BACKBONES.names())
+@pytest.mark.parametrize("kind", [name for name in BACKBONES.names() if not BACKBONES.get(name).fixed_portfolio])
 def test_the_model_stays_as_it_is_whatever_the_backbone(kind: str, small: Make) -> None:
     """Weights, mode and gradients; twice the same, so without dropout."""
     table = small().data.source.removeprefix("parquet:")

@@ -697,6 +697,18 @@ def test_each_kind_of_task_has_its_table_its_baseline_and_its_reliability(inputs
     np.testing.assert_allclose(array(points["y"]), [0.4, 0.6])
 
 
+def test_positions_have_their_table(inputs: ReportInputs) -> None:
+    data = {**inputs.data, "learned": ["portfolio"]}
+    data["tasks"] = {"portfolio": {"kind": "position", "target": "position", "loss": "stock_loss_l2", "levels": []}}
+    earned = replace(inputs, data=data)
+    for seed in inputs.metrics["seeds"]:
+        figures = {"profit": 0.00051, "total": 0.1234, "hit_rate": 0.521, "size": 0.0025, "net": 0.25, "cash": 0.125}
+        earned = changed(earned, f"metrics/seeds/{seed}/tasks/portfolio", {"test": figures})
+    text = seen(earned).text
+    assert "Task Kind Loss function Split Profit a day Profit Right side Mean size Net In cash" in text
+    assert "portfolio position stock loss L2 Test 5.1 bp 12.34% 52.10% 0.25% 25.00% 12.50%" in text
+
+
 def test_labels_of_several_days_overlap_and_t_allows_for_it(inputs: ReportInputs) -> None:
     """The mean of five independent days each day: seen as independent its t would be about sqrt(5) too large."""
     noise = np.random.default_rng(8).normal(size=len(inputs.daily) + 4)

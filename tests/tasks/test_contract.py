@@ -156,6 +156,25 @@ def test_a_loss_of_the_other_kind_is_refused(task: Task) -> None:
         type(task)(loss=other)
 
 
+def test_what_is_said_of_a_day_leaves_out_who_is_not_valid(task: Task) -> None:
+    random = torch.Generator().manual_seed(0)
+    shape = (3, 7, task.width) if task.levels else (3, 7 + task.holds)
+    output = torch.randn(shape, generator=random, dtype=torch.float64).tanh()
+    valid = torch.rand(3, 7, generator=random) < 0.7
+    said = task.said(output, valid)
+    assert said.shape == output.shape
+    junk = output.clone()
+    junk[:, :7][~valid] = 5.0
+    places = torch.cat([valid, torch.ones(3, int(task.holds), dtype=torch.bool)], dim=1)
+    torch.testing.assert_close(task.said(junk, valid)[places], said[places])
+    torch.testing.assert_close(task.said(output[1:2], valid[1:2]), said[1:2])
+    if task.target == "position":
+        assert (said.abs().sum(dim=1) - 1).abs().max() < 1e-12
+        assert torch.equal(said[:, :7].sign()[valid], output[:, :7].sign()[valid])
+    else:
+        assert said is output
+
+
 def test_what_the_head_says_in_the_unit_of_the_labels(task: Task) -> None:
     shape = (3, 7, task.width) if task.levels else (3, 7)
     output = np.random.default_rng(3).normal(0, 15, shape).astype(np.float32)

@@ -9,9 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+import polars as pl
 import pytest
 import torch
 
+from mimstocr.balancing import BALANCERS
 from mimstocr.config import Config
 from mimstocr.errors import RunError, TrainingError
 from mimstocr.training.batches import DayBatch, DayBatches
@@ -245,3 +248,185 @@ def test_the_test_curve_changes_nothing_else(small: Make, tmp_path: Path) -> Non
         curved.model, prepared.learned, prepared.batches, prepared.test_days[::2], prepared.panel.sizes["symbol"]
     )
     assert list(seen[-1].values()) == every_second.losses.tolist()
+
+
+# ---- blocks of days --------------------------------------------------------------------------------------------------
+
+
+def blocks(small: Make, **training: object) -> Config:
+    return small(
+        tasks={
+            "position": {"kind": "position", "delay": 1, "loss": "sharpe"},
+            "return": {"kind": "return", "delay": 1},
+        },
+        balancer="stl",
+        training={
+            "learning_rate": 0.01,
+            "max_epochs": 3,
+            "order": "blocks",
+            "days_per_step": 10,
+            "device": "cpu",
+            **training,
+        },
+    )
+
+
+def test_blocks_are_consecutive_days_cut_anew_each_epoch(small: Make, tmp_path: Path) -> None:
+    prepared = prepare(blocks(small))
+    one, other = trainer(prepared, tmp_path), trainer(prepared, tmp_path, seed=1)
+    orders = []
+    for epoch in (1, 2, 3):
+        for run in (one, other):
+            run.at.epoch = epoch
+            orders.append(run.order())
+            assert run.order() == orders[-1]
+            assert sorted(day for days in orders[-1] for day in days) == prepared.train_days
+            assert all(days == list(range(days[0], days[-1] + 1)) for days in orders[-1])
+    assert len({str(order) for order in orders}) == 6
+    assert len({str(sorted(order)) for order in orders}) > 2
+
+
+def test_a_step_of_a_block_is_the_slope_of_its_account(small: Make, tmp_path: Path) -> None:
+    prepared = prepare(blocks(small, max_epochs=1))
+    ours = trainer(prepared, tmp_path)
+    order = ours.order()
+    assert ours.fit(Quiet(), Stop())
+    model = fresh_model(prepared, 0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    torch.manual_seed(1)  # of the first epoch, for the dropout
+    for days in order:
+        stocks = sorted({int(i) for day in days for i in prepared.rows[day].nonzero()[0]})
+        batch = prepared.batches(days)
+        assert batch.symbols.tolist() == [stocks] * len(days)
+        d = torch.from_numpy(prepared.labels["position"][days][:, stocks])
+        o = model(batch.x, batch.valid, batch.facts)["position"]
+        loss = prepared.learned["position"].loss(o, d, ~d.isnan() & torch.from_numpy(prepared.rows[days][:, stocks]))
+        optimizer.zero_grad()
+        loss.mean().backward()
+        optimizer.step()
+    for (name, mine), theirs in zip(ours.model.named_parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_blocks_resumed_equal_blocks_uninterrupted(
+    small: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mimstocr.training.loop.LOOK_SECONDS", -1.0)
+    prepared = prepare(blocks(small))
+    whole = trainer(prepared, tmp_path / "whole")
+    assert whole.fit(Quiet(), Stop())
+    stop = Stop()
+    assert not trainer(prepared, tmp_path / "parts").fit(StopAt(stop, 2, 3), stop)
+    second = trainer(prepared, tmp_path / "parts")
+    second.resume()
+    assert second.fit(Quiet(), Stop())
+    assert without_time(second.at.history) == without_time(whole.at.history)
+    assert all(torch.equal(a, b) for a, b in zip(second.model.parameters(), whole.model.parameters(), strict=True))
+
+
+def test_a_checkpoint_made_before_there_was_an_order_goes_on(small: Make, tmp_path: Path) -> None:
+    """Shuffled, the order is no part of what a checkpoint must share; in blocks it is."""
+    prepared = prepare(small())
+    assert "training.order" not in make_setting(prepared).identity
+    assert make_setting(prepare(blocks(small))).identity["training.order"] == "blocks"
+
+
+@pytest.mark.parametrize(
+    "balancer", [name for name in BALANCERS.names() if BALANCERS.get(name)().negative_losses is not None]
+)
+def test_a_balancer_that_refuses_negative_losses_refuses_profits(small: Make, tmp_path: Path, balancer: str) -> None:
+    tasks = {"return": {"kind": "return", "delay": 1}, "position": {"kind": "position", "hold": False}}
+    prepared = prepare(small(tasks=tasks, balancer=balancer))
+    run = trainer(prepared, tmp_path)
+    with pytest.raises(TrainingError, match=rf"balancer {balancer}: expected losses of at least 0, .* 'position' is -"):
+        run.fit(Quiet(), Stop())
+
+
+def test_a_window_that_is_not_finite_names_the_stock_beside_hold(small: Make, tmp_path: Path) -> None:
+    prepared = prepare(small(tasks={"position": {"kind": "position", "delay": 1}, "return": "return"}, balancer="stl"))
+    run = trainer(prepared, tmp_path)
+
+    def poisoned(days: Sequence[int]) -> DayBatch:
+        batch = prepared.batches(days)
+        batch.x[batch.symbols == 7] = math.nan
+        return batch
+
+    run.setting = replace(run.setting, batches=cast(DayBatches, poisoned))
+    with pytest.raises(TrainingError, match=r"task 'position' is not finite.*windows; of S07"):
+        run.fit(Quiet(), Stop())
+
+
+# ---- positions learn what there is to learn --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def reversing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prices whose return of the day after tomorrow has the other sign than today's, and a size of its own."""
+    random = np.random.default_rng(0)
+    n_days, n_stocks = 200, 10
+    signs = random.choice([-1.0, 1.0], (n_days, n_stocks))
+    for day in range(2, n_days):
+        signs[day] = -signs[day - 2]
+    close = 20 * np.cumprod(1 + signs * random.uniform(0.005, 0.03, signs.shape), axis=0)
+    days = np.busday_offset("2020-01-01", np.arange(n_days), roll="forward").astype("datetime64[D]")
+    table = pl.DataFrame(
+        {
+            "date": np.repeat(days, n_stocks),
+            "symbol": np.tile([f"S{i:02d}" for i in range(n_stocks)], n_days),
+            **{name: close.ravel() for name in ("open", "high", "low", "close")},
+            "volume": np.full(close.size, 1000.0),
+        }
+    )
+    path = tmp_path_factory.mktemp("reversing") / "prices.parquet"
+    table.write_parquet(path)
+    return path
+
+
+MENDED: list[dict[str, object]] = [
+    {"kind": "stock_loss", "hold_reward": 0.0001},
+    {"kind": "stock_loss", "hold_reward": 0.0, "sign": "hard"},
+    {"kind": "stock_loss_max", "hold_reward": 0.002},
+    {"kind": "stock_loss_l2", "form": "signed", "hold_reward": 0.0},
+    {"kind": "stock_loss_norm", "form": "safe"},
+    {"kind": "sharpe"},
+    {"kind": "sortino"},
+    {"kind": "log_wealth"},
+]
+
+
+def profit_after_training(small: Make, prices: Path, folder: Path, loss: dict[str, object], *, hold: bool) -> float:
+    """Mean daily profit of the positions on the validation days, by the last weights of five epochs."""
+    training = {"learning_rate": 0.01, "max_epochs": 5, "days_per_step": 10, "order": "blocks", "device": "cpu"}
+    prepared = prepare(
+        small(
+            data={"source": f"parquet:{prices}"},
+            features={"kind": "alpha360", "window": 4, "fields": ["close"]},
+            tasks={
+                "position": {"kind": "position", "delay": 1, "loss": loss, "hold": hold},
+                "return": {"kind": "return", "delay": 1},
+            },
+            backbone={"kind": "mlp", "hidden_sizes": [16]},
+            balancer="stl",
+            training=training,
+        )
+    )
+    run = trainer(prepared, folder)
+    assert run.fit(Quiet(), Stop())
+    found = predict(run.model, prepared.learned, prepared.batches, prepared.valid_days, 10)
+    returns = prepared.labels["return"][prepared.valid_days]
+    return float(np.nansum(found.outputs["position"] * returns, axis=1).mean())
+
+
+@pytest.mark.parametrize("loss", MENDED, ids=lambda loss: str(loss["kind"]))
+def test_positions_learn_a_pattern_that_is_there(
+    small: Make, reversing: Path, tmp_path: Path, loss: dict[str, object]
+) -> None:
+    """All on the right side would earn 1.75 % a day, and no skill nothing."""
+    hold = loss["kind"] != "stock_loss_norm"
+    assert profit_after_training(small, reversing, tmp_path, loss, hold=hold) > 0.01
+
+
+@pytest.mark.parametrize(("kind", "hold"), [("stock_loss", True), ("stock_loss_l2", False)])
+def test_as_published_they_do_not(small: Make, reversing: Path, tmp_path: Path, kind: str, hold: bool) -> None:
+    """All in cash; and on either side by chance."""
+    assert abs(profit_after_training(small, reversing, tmp_path, {"kind": kind}, hold=hold)) < 0.003

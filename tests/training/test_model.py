@@ -12,7 +12,9 @@ from mimstocr.config import Config
 from mimstocr.sharing import SHARINGS, Sharing
 from mimstocr.sharing.hard import Hard
 from mimstocr.tasks import Task
-from mimstocr.training.model import EMBEDDING, Model, WithClasses, seeded_model
+from mimstocr.tasks.position import Position
+from mimstocr.tasks.returns import Return
+from mimstocr.training.model import EMBEDDING, Model, PositionHead, WithClasses, seeded_model
 
 TASKS: dict[str, Task] = Config().learned()
 DAYS, STOCKS, WINDOW, FEATURES, CONCEPTS = 2, 6, 5, 3, 2
@@ -42,7 +44,7 @@ def total(outputs: dict[str, Tensor]) -> Tensor:
 
 
 @pytest.mark.parametrize("sharing", SHARINGS.names())
-@pytest.mark.parametrize("backbone", BACKBONES.names())
+@pytest.mark.parametrize("backbone", [name for name in BACKBONES.names() if not BACKBONES.get(name).fixed_portfolio])
 def test_the_embedding_reaches_every_structure(backbone: str, sharing: str) -> None:
     model = build(BACKBONES.get(backbone)(), SHARINGS.get(sharing)())
     shared = model.shared
@@ -93,3 +95,71 @@ def test_one_class_has_no_embedding() -> None:
     torch.manual_seed(0)
     plain = Hard().build(Gru(hidden_size=4, num_layers=1), list(TASKS), inputs(0))
     assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), model.shared.parameters(), strict=True))
+
+
+# ---- positions -------------------------------------------------------------------------------------------------------
+
+PORTFOLIO: dict[str, Task] = {"position": Position(delay=1), "return": Return(delay=1), "alone": Position(hold=False)}
+
+
+def held(sharing: str) -> Model:
+    inner = SHARINGS.get(sharing)()
+    return seeded_model(0, Gru(hidden_size=4, num_layers=1), inner, PORTFOLIO, inputs(0)).eval()
+
+
+@pytest.mark.parametrize("sharing", SHARINGS.names())
+def test_positions_and_hold_around_every_structure(sharing: str) -> None:
+    model, (x, valid, facts) = held(sharing), batch()
+    outputs = model(x, valid, facts)
+    assert {name: output.shape for name, output in outputs.items()} == {
+        "position": (DAYS, STOCKS + 1),
+        "return": (DAYS, STOCKS),
+        "alone": (DAYS, STOCKS),
+    }
+    state = model.shared(x, valid, facts)[0]
+    head = model.heads["position"]
+    assert isinstance(head, PositionHead)
+    assert isinstance(head.hold, nn.Linear)
+    for day in range(DAYS):
+        mean = torch.stack([state[day, i] for i in range(STOCKS) if valid[day, i]]).mean(dim=0)
+        torch.testing.assert_close(outputs["position"][day, -1], head.hold(mean).tanh()[0])
+        torch.testing.assert_close(outputs["position"][day, :-1], head.stocks(state[day]).tanh()[:, 0])
+    own = {id(parameter) for parameter in model.own_parameters()[0]}
+    assert {id(parameter) for parameter in head.parameters()} <= own
+    assert not own & {id(parameter) for parameter in model.shared_parameters()}
+
+
+def test_hold_knows_no_order_no_padding_and_no_size_of_the_day() -> None:
+    model, (x, valid, facts) = held("hard"), batch()
+    hold = model(x, valid, facts)["position"][:, -1]
+    order = torch.tensor([3, 1, 0, 2, 5, 4])
+    torch.testing.assert_close(model(x[:, order], valid[:, order], {})["position"][:, -1], hold)
+    junk = x.masked_fill(~valid[..., None, None], 7.0)
+    torch.testing.assert_close(model(junk, valid, {})["position"][:, -1], hold)
+    twice = model(torch.cat([x, x], dim=1), torch.cat([valid, valid], dim=1), {})["position"]
+    torch.testing.assert_close(twice[:, -1], hold)
+    torch.testing.assert_close(model(x[1:, :4], valid[1:, :4], {})["position"][:, -1], hold[1:])
+    nobody = model(x, torch.zeros_like(valid), {})["position"]
+    assert nobody.isfinite().all()
+
+
+def test_positions_stay_within_one() -> None:
+    model, (x, valid, facts) = held("hard"), batch()
+    with torch.no_grad():
+        for parameter in model.heads.parameters():
+            parameter *= 1000
+    outputs = model(x, valid, facts)
+    assert outputs["position"].abs().max() <= 1
+    assert outputs["return"].abs().max() > 1
+
+
+def test_a_head_of_positions_reads_valid_stocks_alone() -> None:
+    """Whatever a structure leaves where there is no stock."""
+    head = PositionHead(3, holds=True)
+    state, valid = torch.randn(2, 4, 3), torch.tensor([[True, False, True, False], [False] * 4])
+    said = head(state.masked_fill(~valid[..., None], torch.nan), valid)
+    assert head.hold is not None
+    torch.testing.assert_close(said[0, -1:], head.hold((state[0, 0] + state[0, 2]) / 2).tanh())
+    torch.testing.assert_close(said[1, -1:], head.hold.bias.tanh())
+    (gradient,) = torch.autograd.grad(said[valid.any(dim=1), -1].sum(), head.hold.bias)
+    assert gradient.isfinite().all()

@@ -35,14 +35,19 @@ class Inputs:
     """C; 0: there is no concept table, and no fact `concepts`."""
     n_classes: int = 0
     """Asset classes; 0: there is one, and no fact `asset_class`."""
+    n_symbols: int = 0
+    """N of a panel whose stocks are always the same; 0: they may differ from day to day."""
 
 
 class Backbone(Component):
     """Settings that build a module: forward(x, valid, facts), [D, N, L, F] and bool [D, N], to [D, N, width].
 
-    Rows where `valid` is false come out as zeros and touch no other row; the order of the stocks never matters.
+    Rows where `valid` is false come out as zeros and touch no other row; the order of the stocks never matters, save
+    to a backbone of a fixed portfolio.
     """
 
+    fixed_portfolio: ClassVar[bool] = False
+    """Whether it is made for the stocks of one panel: it sees all N of them every day, in the panel's order."""
     mixes_stocks: ClassVar[bool] = False
     """Whether a stock's representation depends on the other stocks of its day."""
     reads: ClassVar[frozenset[str]] = frozenset()

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from mimstocr.components import Settings
+from mimstocr.data.portfolio import Portfolio
 
 
 class DataSettings(Settings):
@@ -31,6 +32,8 @@ class DataSettings(Settings):
     extra: Path | None = None
     """A table of date, symbol and columns of numbers of your own, each known at the close of its day, for the features
     `columns`; CSV or Parquet."""
+    portfolio: Portfolio | None = None
+    """The n largest members on a day instead of the universe, such as {day: 2016-12-31, n: 50}; none: the universe."""
     columns: dict[str, str] = Field(default_factory=dict)
     """For tables: our field to your column, such as {close: px_last}; the rest is recognised by name."""
     days_per_year: Annotated[int, Field(gt=0)] | None = None

@@ -11,6 +11,7 @@ from mimstocr.data.assets import merge_classes
 from mimstocr.data.concepts import add_concepts, read_concepts
 from mimstocr.data.extra import add_extra, read_extra
 from mimstocr.data.panel import Days, Panel, days_of, within_day
+from mimstocr.data.portfolio import choose
 from mimstocr.data.settings import DataSettings
 from mimstocr.errors import ConfigError, DataError
 
@@ -55,7 +56,7 @@ def load_panel(settings: DataSettings) -> Panel:
     if settings.extra is not None:
         own = read_extra(settings.extra.expanduser(), times=settings.interval != "1d")
         panel = add_extra(panel, own, f"extra table {settings.extra}")
-    return panel
+    return panel if settings.portfolio is None else choose(panel, settings.portfolio)
 
 
 def _check_steps(days: Days, settings: DataSettings) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from mimstocr.components import Settings
 from mimstocr.data.panel import Days
@@ -27,7 +27,7 @@ the Chinese exchanges for up to ten days."""
 
 
 class SplitSettings(Settings):
-    """First and last day of each split, both included; all three or none (60, 20 and 20 % of the days)."""
+    """First and last day of each split, both included, or the year that tests; without: 60, 20 and 20 % of the days."""
 
     train: Range | None = None
     """Days that are learned from."""
@@ -35,10 +35,15 @@ class SplitSettings(Settings):
     """Days that choose when to stop, and between settings."""
     test: Range | None = None
     """Days that are looked at once, for the evidence."""
+    test_year: Annotated[int, Field(ge=1700, le=2200)] | None = None
+    """Calendar year that tests; the year before validates, all days before that train. For walking forward year by
+    year (profit-guided paper, section 5)."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         asked = self.asked()
+        if asked and self.test_year is not None:
+            raise ValueError(f"test_year and {', '.join(asked)} are both given; give one of them")
         if asked and len(asked) < 3:
             lacks = [name for name in ("train", "valid", "test") if name not in asked]
             raise ValueError(f"{', '.join(asked)} given without {', '.join(lacks)}; give all three splits, or none")
@@ -97,7 +102,9 @@ def resolve_splits(settings: SplitSettings, days: Days, reach: int) -> Splits:
     """
     days = np.asarray(days, dtype="datetime64[D]")
     asked = settings.asked()
-    if asked:
+    if settings.test_year is not None:
+        places = _year(settings.test_year, days)
+    elif asked:
         places = {name: _place(name, first, last, days) for name, (first, last) in asked.items()}
     else:
         cuts = [0, *(int(np.searchsorted(days, days[len(days) * cut // 100])) for cut in (60, 80)), len(days)]
@@ -121,6 +128,19 @@ def labelled_days(splits: Splits, own: NDArray[np.int64], reach: int, who: str =
             )
         mask[first : stop - reach] = True
     return mask
+
+
+def _year(year: int, days: Days) -> dict[str, slice]:
+    """The year, the year before it, and all days before that."""
+    cuts = [0, *(int(np.searchsorted(days, np.datetime64(f"{start}-01-01"))) for start in (year - 1, year, year + 1))]
+    places = {name: slice(cuts[i], cuts[i + 1]) for i, name in enumerate(("train", "valid", "test"))}
+    for name, place in places.items():
+        if place.start == place.stop:
+            raise ConfigError(
+                f"splits.test_year: {year} needs days in {year}, in {year - 1} and before, but the data goes from "
+                f"{days[0]} to {days[-1]} and leaves none to {name}; choose another year, or widen the data"
+            )
+    return places
 
 
 def _place(name: str, first: date, last: date, days: Days) -> slice:

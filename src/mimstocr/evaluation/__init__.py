@@ -1,12 +1,14 @@
 """What a ranking was worth: metrics of each day first, then of all days, then whether it is chance; numpy alone.
 
-Beside it, what predicted levels, probabilities, volatilities and other quantities were worth, over all samples alike.
+Beside it, what predicted levels, probabilities, volatilities and other quantities were worth, over all samples alike,
+and what positions earned.
 Matrices are (days, stocks) with NaN for a stock that is not in that day's cross-section. A metric that is not
 defined on a day is NaN there, never 0.
 """
 
 from mimstocr.evaluation.classification import ClassificationMetrics, classification_metrics
 from mimstocr.evaluation.daily import daily_metrics, days_defined, quantile_returns, summarise
+from mimstocr.evaluation.positions import PositionMetrics, position_metrics
 from mimstocr.evaluation.probability import (
     EventMetrics,
     LevelMetrics,
@@ -46,6 +48,7 @@ __all__ = [
     "LevelMetrics",
     "MannWhitney",
     "Paired",
+    "PositionMetrics",
     "RegressionMetrics",
     "ReliabilityTable",
     "SharpeDifference",
@@ -66,6 +69,7 @@ __all__ = [
     "level_metrics",
     "mann_whitney",
     "paired",
+    "position_metrics",
     "probabilistic_sharpe",
     "quantile_returns",
     "regression_metrics",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mimstocr.components import Component, Registry, component_field
 
-Kind = Literal["value", "level", "event", "scale"]
+Kind = Literal["value", "level", "event", "scale", "position"]
 """What a task asks for and a loss is given, each with a mask (days, stocks).
 
 "value": outputs (days, stocks) and real targets. "level": logits (days, stocks, levels) and int64 levels, 0 (lowest)
@@ -28,14 +28,18 @@ class Loss(Component):
     """
 
     targets: ClassVar[tuple[Kind, ...]]
+    sequential: ClassVar[bool] = False
+    """True: the days must follow one another and a column be the same stock on all of them, as the loss follows an
+    account through them; such a loss needs training.order: blocks. False: each day stands alone."""
 
     @abstractmethod
     def __call__(self, output: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         """The loss of each day, (days,).
 
-        output: (days, stocks) or (days, stocks, levels). target: (days, stocks), float or int64. valid: bool
-        (days, stocks). What stands where `valid` is false, NaN included, changes neither value nor gradient.
-        A day without a valid stock gives 0 and no gradient. Raises ValueError on unequal shapes.
+        output: (days, stocks), (days, stocks, levels) or (days, stocks + 1), as the kind of target says. target:
+        (days, stocks), float or int64. valid: bool (days, stocks). What stands where `valid` is false, NaN included,
+        changes neither value nor gradient. A day without a valid stock gives 0 and no gradient. Where `sequential`, the
+        loss is the mean of the values of the days with a valid stock. Raises ValueError on unequal shapes.
         """
 
     def diagnostics(self, target: Tensor, valid: Tensor) -> dict[str, Tensor]:  # noqa: ARG002

@@ -87,6 +87,7 @@ ABBREVIATIONS = {
     "gats",
     "gru",
     "hist",
+    "l2",
     "lstm",
     "mae",
     "mgda",

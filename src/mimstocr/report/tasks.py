@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mimstocr.report.chart import Chart, make_chart
 from mimstocr.report.figures import BLUE, GREY, new_figure
-from mimstocr.report.formats import NOTHING, Metric, compact, number, percent, title
+from mimstocr.report.formats import NOTHING, Metric, basis_points, compact, number, percent, title
 from mimstocr.report.inputs import ReportInputs, dig, over_seeds, spread_of
 from mimstocr.report.tables import SPLITS, Table, with_std
 
@@ -84,6 +84,18 @@ KINDS = {
             "macro_auc": Metric("Macro AUC", number, "Of each level's probability against the rest; mean over levels."),
             **ODDS,
             **ECE,
+        },
+    ),
+    "position": Kind(
+        "Positions",
+        {
+            "profit": Metric("Profit a day", basis_points, "Mean of the weights times the returns of a day, no costs."),
+            "profit_std": Metric("Its deviation", basis_points, "Standard deviation of that profit over days."),
+            "total": Metric("Profit", percent, "Final over initial capital - 1, compounded daily, no costs."),
+            "hit_rate": Metric("Right side", percent, "Share of positions, long or short, that gained."),
+            "size": Metric("Mean size", percent, "Mean size of a position, as a share of the capital."),
+            "net": Metric("Net", percent, "Long less short positions, as a share of the capital; mean over days."),
+            "cash": Metric("In cash", percent, "Share of the capital in no position; mean over days."),
         },
     ),
 }

@@ -28,15 +28,21 @@ class Task(Component):
     """
 
     target: ClassVar[Kind]
-    """What is asked for: a real value, one of some levels, whether an event happens, or the size of a scale."""
+    """What is asked for: a real value, one of some levels, whether an event happens, the size of a scale, or what to
+    hold."""
     levels: ClassVar[tuple[str, ...]] = ()
     """Names of the levels, lowest first; empty for all other kinds."""
     loss: Loss
 
     @property
     def width(self) -> int:
-        """Outputs of the head: one a level, or one value."""
+        """Outputs of the head a stock: one a level, or one value."""
         return len(self.levels) or 1
+
+    @property
+    def holds(self) -> bool:
+        """Whether the model says one more number a day, last among its outputs: the money held back (Hold)."""
+        return False
 
     @property
     @abstractmethod
@@ -66,6 +72,13 @@ class Task(Component):
         """Where the head's bias starts, from the targets of the training days; a new head's weights are small."""
         return 0.0
 
+    def said(self, output: Tensor, valid: Tensor) -> Tensor:  # noqa: ARG002
+        """What the model's outputs say, of the same shape, where a stock's answer depends on the others of its day.
+
+        output: as the loss is given it. valid: bool (days, stocks). `natural` and `score` are of what comes out.
+        """
+        return output
+
     def natural(self, output: Matrix) -> Matrix:
         """What the head says, (...) or (..., width), in the unit of the labels: values, or odds of levels and events.
 
@@ -88,6 +101,10 @@ class Task(Component):
     def reference(self, panel: Panel) -> Matrix | None:  # noqa: ARG002
         """(days, symbols) what one would say without a model, in the unit of the labels; none: nothing is usual."""
         return None
+
+    def notes(self) -> list[str]:
+        """What a reader of results must know of the task as it is set."""
+        return []
 
     @abstractmethod
     def score(self, output: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from mimstocr.config import differences
 from mimstocr.data.panel import Days, few
 from mimstocr.errors import RunError, TrainingError
 from mimstocr.tasks import Task
-from mimstocr.training.batches import DayBatch, DayBatches
+from mimstocr.training.batches import DayBatch, DayBatches, in_blocks
 from mimstocr.training.checkpoint import load_checkpoint, part, save_checkpoint
 from mimstocr.training.curriculum import Phase, phase_of
 from mimstocr.training.interrupt import Stop
@@ -89,6 +89,8 @@ class Setting:
     """Fitted constants of the features, which a checkpoint carries."""
     classes: Sequence[str] = ()
     """The asset classes, where there are several, which a checkpoint carries."""
+    portfolio: Sequence[str] = ()
+    """The symbols, where the backbone is made for them, which a checkpoint carries."""
 
 
 @dataclass
@@ -154,6 +156,8 @@ class Trainer:
     def order(self) -> list[list[int]]:
         """The batches of days of the current epoch."""
         generator = torch.Generator().manual_seed(self._epoch_seed())
+        if self.setting.training.order == "blocks":
+            return in_blocks(self.setting.train_days, self.setting.training.days_per_step, generator)
         days = torch.randperm(len(self.setting.train_days), generator=generator).tolist()
         size = self.setting.training.days_per_step
         return [[self.setting.train_days[i] for i in days[at : at + size]] for at in range(0, len(days), size)]
@@ -249,7 +253,8 @@ class Trainer:
 
     def _blamed(self, batch: DayBatch, outputs: Mapping[str, Tensor]) -> str:
         """The stocks whose windows or outputs are not finite, in words."""
-        values = [batch.x.flatten(2), *(output.reshape(*batch.valid.shape, -1) for output in outputs.values())]
+        days, n = batch.valid.shape
+        values = [batch.x.flatten(2), *(output[:, :n].reshape(days, n, -1) for output in outputs.values())]
         bad = ~torch.cat([part.isfinite().all(dim=-1, keepdim=True) for part in values], dim=-1).all(dim=-1)
         bad &= batch.valid
         if bool((bad == batch.valid).all()):
@@ -329,6 +334,7 @@ class Trainer:
             "features": list(self.setting.features),
             "concepts": list(self.setting.concepts),
             "classes": list(self.setting.classes),
+            "portfolio": list(self.setting.portfolio),
             "seed": self.seed,
             "epoch": self.at.epoch,
             "done": self.at.done,

@@ -46,11 +46,32 @@ class WithClasses(SharingModule):
         return torch.cat([x, of.expand(-1, -1, x.shape[2], -1)], dim=-1)
 
 
+class PositionHead(nn.Module):
+    """Representations to positions in -1 .. 1: one a stock and, with `holds`, one a day for Hold, in the last column.
+
+    Hold is read off the mean representation of the day's valid stocks, so it knows no order of theirs.
+    """
+
+    def __init__(self, width: int, *, holds: bool) -> None:
+        super().__init__()
+        self.stocks = nn.Linear(width, 1)
+        self.hold = nn.Linear(width, 1) if holds else None
+
+    def forward(self, state: Tensor, valid: Tensor) -> Tensor:
+        """[D, N, H] and bool [D, N] to [D, N] or, with Hold, [D, N + 1]."""
+        said: Tensor = self.stocks(state).squeeze(-1)
+        if self.hold is not None:
+            total = state.masked_fill(~valid.unsqueeze(-1), 0.0).sum(dim=1)
+            said = torch.cat([said, self.hold(total / valid.sum(dim=1, keepdim=True).clamp_min(1))], dim=1)
+        return said.tanh()
+
+
 class Model(nn.Module):
     """Windows to one output a task.
 
     `forward(x, valid, facts)`: x [D, N, L, F], valid bool [D, N]; gives task name to [D, N] for a task of real values,
-    [D, N, levels] for one of levels. What comes out where `valid` is false means nothing.
+    [D, N, levels] for one of levels, and for one of positions [D, N], or [D, N + 1] with Hold. What comes out where
+    `valid` is false means nothing.
     """
 
     def __init__(self, backbone: Backbone, sharing: Sharing, tasks: Mapping[str, Task], inputs: Inputs) -> None:
@@ -58,7 +79,7 @@ class Model(nn.Module):
         seen = replace(inputs, n_features=inputs.n_features + EMBEDDING) if inputs.n_classes else inputs
         shared = sharing.build(backbone, list(tasks), seen)
         self.shared = WithClasses(shared, inputs.n_classes) if inputs.n_classes else shared
-        self.heads = nn.ModuleDict({name: nn.Linear(backbone.width, task.width) for name, task in tasks.items()})
+        self.heads = nn.ModuleDict({name: _head(backbone.width, task) for name, task in tasks.items()})
 
     def own_parameters(self) -> list[list[nn.Parameter]]:
         """What follows each task's own loss, one list a task: its head, and what is private to it in the sharing."""
@@ -76,9 +97,13 @@ class Model(nn.Module):
     def forward(self, x: Tensor, valid: Tensor, facts: Facts) -> dict[str, Tensor]:
         """The outputs of all tasks."""
         return {
-            name: head(state).squeeze(-1)
+            name: head(state, valid) if isinstance(head, PositionHead) else head(state).squeeze(-1)
             for (name, head), state in zip(self.heads.items(), self.shared(x, valid, facts), strict=True)
         }
+
+
+def _head(width: int, task: Task) -> nn.Module:
+    return PositionHead(width, holds=task.holds) if task.target == "position" else nn.Linear(width, task.width)
 
 
 def seeded_model(seed: int, backbone: Backbone, sharing: Sharing, tasks: Mapping[str, Task], inputs: Inputs) -> Model:

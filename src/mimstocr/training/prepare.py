@@ -40,6 +40,8 @@ class Prepared:
     """The concepts that the backbone reads."""
     classes: list[str]
     """The asset classes, where there are several."""
+    portfolio: list[str]
+    """The symbols, where the backbone is made for them."""
     learned: dict[str, Task]
     labels: dict[str, Matrix]
     """Every configured task to (days, symbols) raw labels, NaN outside the labelled days of the splits: a label
@@ -113,7 +115,15 @@ def prepare(config: Config, *, upto: np.datetime64 | None = None) -> Prepared:
         labels=labels,
         starts={name: task.start(targets[name][train]) for name, task in learned.items()},
         references={name: matrix for name, matrix in usual.items() if matrix is not None},
-        batches=DayBatches(fitted.bind(panel, device), rows, targets, device, facts),
+        batches=DayBatches(
+            fitted.bind(panel, device),
+            rows,
+            targets,
+            device,
+            facts,
+            aligned=config.training.order == "blocks",
+            fixed=config.backbone.fixed_portfolio,
+        ),
         train_days=train,
         valid_days=usable_days["valid"],
         indicator_days=held_out,
@@ -121,6 +131,7 @@ def prepare(config: Config, *, upto: np.datetime64 | None = None) -> Prepared:
         device=device,
         concepts=concept_names(panel) if "concepts" in facts else [],
         classes=class_names(panel),
+        portfolio=symbols_of(panel) if config.backbone.fixed_portfolio else [],
         notes=_notes(config, panel, calendars, fitted, train, rows, facts),
     )
 
@@ -309,6 +320,12 @@ def _notes(
         notes.append(
             f"no concept table (data.concepts): {config.backbone.kind} runs without the part that reads concepts"
         )
+    if config.backbone.fixed_portfolio:
+        notes.append(
+            f"{config.backbone.kind} is made for the {rows.shape[1]} symbols of the data; it reads zeros for those "
+            f"that are not in a day's cross-section, {1 - rows[train].mean():.1%} of all on the training days"
+        )
+    notes += [f"task {name}: {note}" for name, task in config.learned().items() for note in task.notes()]
     for own in calendars:
         short = int((np.flatnonzero(np.isin(own.days, train)) < fitted.window - 1).sum())
         if short:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -22,6 +22,10 @@ class TrainingSettings(Settings):
     """Adam's coupled L2; a balancer that sets its own, such as cqb, overrides it."""
     days_per_step: Annotated[int, Field(ge=1)] = 1
     """Days whose stocks make one step (the papers: 1)."""
+    order: Literal["shuffled", "blocks"] = "shuffled"
+    """Which days make a step: any, shuffled, or blocks of consecutive days in random order, cut anew each epoch, for
+    losses that follow an account from day to day (sharpe, sortino, log_wealth); an end shorter than half a block
+    joins its neighbour."""
     max_epochs: Annotated[int, Field(ge=1)] = 100
     """Epochs at most (paper: 100)."""
     patience: Annotated[int, Field(ge=1)] = 20

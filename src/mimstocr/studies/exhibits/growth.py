@@ -227,7 +227,7 @@ class Growth(style.Lined):
             config = account.shown.cell.config
             for key in account.references:
                 data = config.data.model_dump_json(exclude={"universe"} if key == "index" else set())
-                found.setdefault((key, data + str(config.splits.test)), []).append(account)
+                found.setdefault((key, data + str(config.splits.test or config.splits.test_year)), []).append(account)
         listed = []
         for (key, _), same in found.items():
             path = max((account.references[key] for account in same), key=lambda path: len(path.days))
