@@ -129,6 +129,21 @@ def test_positions_and_hold_around_every_structure(sharing: str) -> None:
     assert not own & {id(parameter) for parameter in model.shared_parameters()}
 
 
+@pytest.mark.parametrize("kind", ["dlinear", "joint_lstm"])
+def test_an_untrained_book_of_a_fixed_portfolio_has_both_sides(kind: str) -> None:
+    """A bias that all stocks have in common would put every one of them on the same side."""
+    n = 40
+    x = torch.randn(8, n, WINDOW, FEATURES, generator=torch.Generator().manual_seed(0))
+    valid = torch.ones(8, n, dtype=torch.bool)
+    net = []
+    for seed in range(8):
+        asked: dict[str, Task] = {"position": Position(hold=False)}
+        model = seeded_model(seed, BACKBONES.get(kind)(), Hard(), asked, Inputs(FEATURES, WINDOW, n_symbols=n)).eval()
+        weights = asked["position"].said(model(x, valid, {})["position"], valid)
+        net.append(weights.sum(dim=1).mean().abs())
+    assert torch.stack(net).mean() < 0.25
+
+
 def test_hold_knows_no_order_no_padding_and_no_size_of_the_day() -> None:
     model, (x, valid, facts) = held("hard"), batch()
     hold = model(x, valid, facts)["position"][:, -1]

@@ -49,12 +49,15 @@ class WithClasses(SharingModule):
 class PositionHead(nn.Module):
     """Representations to positions in -1 .. 1: one a stock and, with `holds`, one a day for Hold, in the last column.
 
-    Hold is read off the mean representation of the day's valid stocks, so it knows no order of theirs.
+    Hold is read off the mean representation of the day's valid stocks, so it knows no order of theirs. The bias, which
+    all stocks have in common, starts at 0: drawn at random it would put them all on one side, and a book that is all
+    long or all short by chance earns the market's year, whatever is learned.
     """
 
     def __init__(self, width: int, *, holds: bool) -> None:
         super().__init__()
         self.stocks = nn.Linear(width, 1)
+        nn.init.zeros_(self.stocks.bias)
         self.hold = nn.Linear(width, 1) if holds else None
 
     def forward(self, state: Tensor, valid: Tensor) -> Tensor:
