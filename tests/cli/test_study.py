@@ -22,6 +22,8 @@ FIGURES = {name for name in shipped_studies() if name.startswith("figure")}
 
 @pytest.mark.parametrize("name", sorted(shipped_studies()))
 def test_the_small_form(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if any(cell.config.agent for cell in load_study(name, smoke=True).cells):
+        pytest.importorskip("stable_baselines3", reason="agents need the extra rl")
     assert invoke(["study", name, "--smoke", "--out", str(tmp_path), "--jobs", "1"]) == 0
     grid = load_study(name, smoke=True)
     shown = capsys.readouterr()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from mimstocr.catalogue import families
 from mimstocr.components import Component
-from mimstocr.config import Config, make_config
+from mimstocr.config import Config, load_config, make_config
 from mimstocr.errors import ConfigError
 from mimstocr.studies.study import Grid, _digest, config_hash, load_study, shipped_studies
 
@@ -167,7 +168,7 @@ def test_defaults_stay_what_they_are() -> None:
         }
         for family, registry in families().items()
     }
-    assert _digest([defaults, Config().plain()], 8) == "836f35726765c404"
+    assert _digest([defaults, Config().plain()], 8) == "ed8a725e39d25c7c"
 
 
 def test_two_sources_are_two_run_folders(tmp_path: Path) -> None:
@@ -192,3 +193,155 @@ def test_shipped_studies_load_and_agree_with_their_own_text(name: str, smoke: bo
     grid = load_study(name, smoke=smoke)
     assert grid.cells
     assert f"mimstocr study {name} " in shipped_studies()[name].read_text()
+
+
+# ---- cells beside ----------------------------------------------------------------------------------------------------
+
+SPEEDS = ("slow", "fast")
+BESIDE: dict[str, Any] = {
+    "axes": {
+        "year": {"one": {"training.patience": 1}, "two": {"training.patience": 2}},
+        "method": {"EW": {"balancer": "ew"}, "CQB": {"balancer": "cqb"}},
+        "rate": {"slow": {"training.learning_rate": 0.1}, "fast": {"training.learning_rate": 0.2}},
+    },
+    "show": [{"kind": "table", "rows": ["year", "method", "rate"]}],
+    "beside": [
+        {"axis": "method", "across": ["year"], "levels": {"top": {"backtest.strategy": {"kind": "top_k", "k": 3}}}},
+        {"axis": "method", "levels": {"held": {"backtest.strategy": "buy_and_hold"}}},
+    ],
+    "smoke": {},
+}
+
+
+def test_cells_beside_are_crossed_with_the_axes_they_name_alone(tmp_path: Path) -> None:
+    grid = load(tmp_path, **BESIDE)
+    crossed = [f"{year} / {method} / {rate}" for year in ("one", "two") for method in ("EW", "CQB") for rate in SPEEDS]
+    assert [cell.name for cell in grid.cells] == [*crossed, "one / top", "two / top", "held"]
+    assert grid.names == {cell.name for cell in grid.cells}
+    assert grid.cells[9].levels == {"year": "two", "method": "top", "rate": "-"}
+    assert grid.cells[10].levels == {"year": "-", "method": "held", "rate": "-"}
+    top, held = grid.cells[9].config, grid.cells[10].config
+    assert (top.training.patience, top.backtest.strategy.kind, top.backtest.strategy.k) == (2, "top_k", 3)
+    assert top.training.learning_rate == held.training.learning_rate == load_config("demo").training.learning_rate
+    assert held.backtest.strategy.kind == "buy_and_hold"
+    assert held.backbone.kind == top.backbone.kind == "gru"  # what the study sets for all
+
+
+def test_overrides_come_on_top_of_cells_beside_too(tmp_path: Path) -> None:
+    assert all(cell.config.training.max_epochs == 9 for cell in load(tmp_path, "training.max_epochs=9", **BESIDE).cells)
+    levels = {"top": {"backtest.strategy": "top_k"}, "best": {"backtest.strategy": {"kind": "top_k", "k": 3}}}
+    beside = [{"axis": "method", "levels": levels}]
+    assert len(load(tmp_path, **{**BESIDE, "beside": beside}).cells) == 10
+    with pytest.raises(ConfigError, match="cells 'top' and 'best' come out as the same run"):
+        load(tmp_path, "backtest.strategy.k=7", **{**BESIDE, "beside": beside})
+
+
+def test_crossed_cells_are_the_same_runs_with_and_without_cells_beside(tmp_path: Path) -> None:
+    plain = load(tmp_path, **{**BESIDE, "beside": []}).cells
+    assert [cell.run(1, tmp_path) for cell in load(tmp_path, **BESIDE).cells[:8]] == [
+        cell.run(1, tmp_path) for cell in plain
+    ]
+
+
+def test_a_part_keeps_the_cells_that_have_no_level_of_its_axes(tmp_path: Path) -> None:
+    grid = load(tmp_path, **BESIDE)
+
+    def part(**only: list[str]) -> list[str]:
+        return [cell.name for cell in grid.part(only).cells]
+
+    assert part(rate=["slow"], year=["one"]) == ["one / EW / slow", "one / CQB / slow", "one / top", "held"]
+    assert part(method=["top"]) == ["one / top", "two / top"]
+    assert part(method=["EW"], rate=["fast"]) == ["one / EW / fast", "two / EW / fast"]
+    with pytest.raises(ConfigError, match="unknown level 'topp' of axis method; did you mean 'top'"):
+        grid.part({"method": ["topp"]})
+    with pytest.raises(ConfigError, match="unknown level '-' of axis rate"):
+        grid.part({"rate": ["-"]})
+
+
+def test_the_small_form_of_cells_beside(tmp_path: Path) -> None:
+    smoke = {
+        "set": {"training.max_epochs": 1},
+        "at": {
+            "method": {"top": {"training.max_epochs": 2, "backtest.strategy.k": 4}},
+            "rate": {"slow": {"seeds": [3]}},
+        },
+        "only": {"year": ["one"], "method": ["EW", "top"], "rate": ["slow"]},
+    }
+    grid = load(tmp_path, tiny=True, **{**BESIDE, "smoke": smoke})
+    assert [cell.name for cell in grid.cells] == ["one / EW / slow", "one / top"]
+    few, top = (cell.config for cell in grid.cells)
+    assert (few.training.max_epochs, few.seeds) == (1, (3,))
+    assert (top.training.max_epochs, top.backtest.strategy.k, top.seeds) == (2, 4, (0,))
+    assert "method top: backtest.strategy.k=4" in grid.on_top
+    everywhere = load(tmp_path, "training.max_epochs=7", tiny=True, **{**BESIDE, "smoke": smoke})
+    assert {cell.config.training.max_epochs for cell in everywhere.cells} == {7}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"axis": "methods"}, r"beside.axis: unknown axis 'methods'; did you mean 'method'"),
+        ({"across": ["years"]}, r"beside.across: unknown axis 'years'; did you mean 'year'"),
+        ({"across": ["method"]}, "beside.across: they stand among the levels of method"),
+        ({"levels": {}}, "beside.0.levels"),
+        ({"levels": {"EW": {}}}, "beside.levels: method has a level 'EW' already"),
+        ({"levels": {"held": {}}}, "beside.levels: method has a level 'held' already"),
+        ({"levels": {"-": {}}}, "beside.levels: method has a level '-' already"),
+        ({"acros": []}, "unknown setting 'acros'"),
+    ],
+)
+def test_a_mistake_beside_is_named(tmp_path: Path, changes: dict[str, object], said: str) -> None:
+    first, second = BESIDE["beside"]
+    with pytest.raises(ConfigError, match=said):
+        load(tmp_path, **{**BESIDE, "beside": [{**first, **changes}, second]})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"smoke": {"at": {"methods": {}}}}, "smoke.at: unknown axis 'methods'"),
+        ({"smoke": {"at": {"method": {"topp": {}}}}}, "smoke.at.method: unknown level 'topp'; did you mean 'top'"),
+        ({"smoke": {"only": {"method": ["topp"]}}}, "smoke.only.method: unknown level 'topp'; did you mean 'top'"),
+        ({"show": [{"kind": "table", "rows": ["year", "rate"]}]}, "method is in neither rows nor columns"),
+        ({"axes": {**BESIDE["axes"], "rate": {"-": {}, "fast": {}}}}, "axes.rate: a level cannot be called '-'"),
+        (
+            {"choose": {"axis": "method"}, "show": [{"kind": "table", "rows": ["year", "rate"]}]},
+            "beside.axis: validation chooses the level of method",
+        ),
+        (
+            {
+                "beside": [
+                    *BESIDE["beside"],
+                    {"axis": "rate", "across": ["year"], "levels": {"top": {"backbone": "mlp"}}},
+                ]
+            },
+            "two cells would be called one / top, two / top",
+        ),
+    ],
+)
+def test_a_mistake_around_cells_beside_is_named(tmp_path: Path, changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load(tmp_path, **{**BESIDE, **changes})
+
+
+def test_one_level_that_is_crossed_and_one_beside_are_two(tmp_path: Path) -> None:
+    axes = {**BESIDE["axes"], "method": {"EW": {"balancer": "ew"}}}
+    with pytest.raises(ConfigError, match="method is in neither rows nor columns"):
+        load(tmp_path, **{**BESIDE, "axes": axes, "show": [{"kind": "table", "rows": ["year", "rate"]}]})
+
+
+def test_an_agent_names_its_run(tmp_path: Path) -> None:
+    cells = {cell.name: cell for cell in load_study("significance").cells}
+    assert cells["2018 / SAC"].run(1, tmp_path).name.startswith("sac-")
+    assert cells["2018 / DLinear / Hold"].run(1, tmp_path).name.startswith("dlinear-stl-")
+
+
+def test_studies_of_positions_share_their_runs(tmp_path: Path) -> None:
+    def runs(study: str) -> dict[str, str]:
+        return {cell.run(0, tmp_path).name: cell.name for cell in load_study(study).cells}
+
+    whole = runs("table3_years")
+    assert runs("significance").keys() <= whole.keys()
+    smooth = {run for run, name in runs("table1_smoothing").items() if name.endswith("/ smooth")}
+    assert len(smooth) == 4 * 4 * 2
+    assert smooth <= whole.keys()

@@ -96,7 +96,7 @@ def _part(grid: Grid, only: list[str], seeds: str | None) -> Grid:
         if not equals or not names:
             raise ConfigError(f"--only: expected AXIS=LEVEL,LEVEL, got {text!r}")
         axis = axis.strip()
-        whole = names in grid.study.axes.get(axis, {})  # a level may have a comma in its name
+        whole = names in grid.study.levels(axis)  # a level may have a comma in its name
         levels.setdefault(axis, []).extend([names] if whole else [name.strip() for name in names.split(",")])
     try:
         numbers = [int(seed) for seed in seeds.split(",")] if seeds else None

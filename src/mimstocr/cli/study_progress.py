@@ -50,22 +50,23 @@ class _Display:
         self.bar[job.name] = self.bars.add_task(job.name, total=None, told="reading data")
 
     def step(self, job: Job, moment: Mapping[str, Any]) -> None:
-        """Move the bar: it is full after the last epoch there may be; early stopping ends sooner."""
-        epochs = job.config.training.max_epochs
+        """Move the bar: it is full after the last epoch there may be, early stopping ends sooner; then by period."""
+        epochs = job.config.epochs_at_most
         losses = "  ".join(f"{task} {_loss(value)}" for task, value in moment["losses"].items())
-        self.bars.update(
-            self.bar[job.name],
-            total=epochs * moment["steps"],
-            completed=(moment["epoch"] - 1) * moment["steps"] + moment["step"],
-            told=f"epoch {moment['epoch']}/{epochs}  {losses}  {self.best.get(job.name, '')}",
-        )
+        total, completed = epochs * moment["steps"], (moment["epoch"] - 1) * moment["steps"] + moment["step"]
+        where = f"epoch {moment['epoch']}/{epochs}"
+        if "period" in moment:
+            number, total = moment["periods"]
+            completed, where = number - 1, f"period {moment['period']}"
+        told = f"{where}  {losses}  {self.best.get(job.name, '')}"
+        self.bars.update(self.bar[job.name], total=total, completed=completed, told=told)
 
     def epoch(self, job: Job, row: Mapping[str, Any]) -> None:
         """Remember the best so far."""
         if row["best"]:
-            figure = row["rank_ic"]
-            shown = "-" if figure is None else f"{figure:+.4f}"
-            self.best[job.name] = f"valid RankIC {shown} (epoch {row['epoch']})"
+            key, name = ("rank_ic", "RankIC") if job.config.agent is None else ("sharpe", "Sharpe")
+            shown = "-" if row[key] is None else f"{row[key]:+.4f}"
+            self.best[job.name] = f"valid {name} {shown} (epoch {row['epoch']})"
 
     def ended(self, job: Job, ending: Ending) -> None:
         """Its last line."""

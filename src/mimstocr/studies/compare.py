@@ -24,7 +24,7 @@ from mimstocr.report.formats import counted
 from mimstocr.studies.exhibits.base import Entry, Table
 from mimstocr.studies.exhibits.table import TableExhibit
 from mimstocr.studies.results import Money, Result, Results, Shown, daily_returns, daily_series
-from mimstocr.studies.study import slug
+from mimstocr.studies.study import NO_LEVEL, slug
 
 Series = Mapping[int, tuple[NDArray[np.datetime64], Mapping[str, NDArray[np.float64]]]]
 """Seed to days and daily metrics."""
@@ -73,11 +73,13 @@ def _compare(results: Results, exhibit: TableExhibit, axis: str, against: str, n
         "tests are about these trained models; only seeds tell of the methods"
     ]
     passed_over: dict[str, None] = {}
+    alone: list[str] = []
     for shown in results.shown:
         if shown.levels[axis] == against:
             continue
-        base = _partner(results, shown, axis, against)
+        base = partner(results, shown, axis, against)
         if base is None:
+            alone.append(shown.name)
             continue
         ours, theirs = series(shown.name), series(base.name)
         seeds = sorted(ours.keys() & theirs.keys())
@@ -104,6 +106,8 @@ def _compare(results: Results, exhibit: TableExhibit, axis: str, against: str, n
             except DataError as error:  # such as a seed whose scores are all equal
                 notes.append(f"{shown.name}, {label}: cannot be compared ({error})")
     notes += passed_over
+    if alone:
+        notes.append(f"not compared, as no one cell of {against} stands in their place: {', '.join(alone)}")
     adjusted = benjamini_hochberg(np.array([p for _, p in lines], dtype=np.float64))
     body = [[*line, Entry(_p(p), value=float(p))] for (line, _), p in zip(lines, adjusted, strict=True)]
     header = [*axes, "metric", f"- {against}", "95 %", "t", "p", "p boot", "p seeds", "seeds", "days", "p adj."]
@@ -206,9 +210,18 @@ def _mean_on(
     return float(np.nanmean(run[1][metric][np.isin(run[0], days)]))
 
 
-def _partner(results: Results, shown: Shown, axis: str, level: str) -> Shown | None:
+def partner(results: Results, shown: Shown, axis: str, level: str) -> Shown | None:
+    """The cell that is alike but for the level of the axis, or has no level where this one has; none: there is none."""
     wanted = {**shown.levels, axis: level}
-    return next((other for other in results.shown if dict(other.levels) == wanted), None)
+    return next(
+        (
+            other
+            for other in results.shown
+            if other.levels[axis] == level
+            and all(found in (wanted[name], NO_LEVEL) for name, found in other.levels.items())
+        ),
+        None,
+    )
 
 
 def _p(p: float) -> str:

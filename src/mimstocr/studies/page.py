@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +19,7 @@ from mimstocr.report.formats import NOTHING, count, counted, duration, number, t
 from mimstocr.studies.exhibits._style import styled
 from mimstocr.studies.exhibits.base import Drawing, Shows, Table
 from mimstocr.studies.results import Result, Results
-from mimstocr.studies.study import Cell, config_hash
+from mimstocr.studies.study import Cell, Study, config_hash
 
 DPI = 200
 """Of a PNG: an inch of print at a screen's best."""
@@ -136,7 +136,7 @@ def _context(results: Results, shows: Sequence[tuple[str, Shows]], comparisons: 
         "base": results.grid.base,
         "on_top": results.grid.on_top,
         "common": [_settings(study.set)] if study.set else [],
-        "axes": {axis: {level: _settings(pairs) for level, pairs in study.axes[axis].items()} for axis in study.axes},
+        "axes": {axis: _levels(study, axis) for axis in study.axes},
         "cells": [_cell(results, cell) for cell in results.grid.cells],
         "version": version("mimstocr"),
     }
@@ -144,13 +144,33 @@ def _context(results: Results, shows: Sequence[tuple[str, Shows]], comparisons: 
 
 def _lead(results: Results) -> str:
     grid = results.grid
-    axes = " \N{MULTIPLICATION SIGN} ".join(f"{axis} ({len(_used(results, axis))})" for axis in grid.study.axes)
     seeds = ", ".join(str(seed) for seed in grid.seeds)
-    return f"{counted(len(grid.cells), 'cell')} of {axes}, seed{'s' if len(grid.seeds) > 1 else ''} {seeds}."
+    left = list(grid.cells)
+    told = []
+    for group in grid.study.beside:
+        cells = [cell for cell in left if cell.levels[group.axis] in group.levels]
+        left = [cell for cell in left if cell not in cells]
+        if cells:
+            told.append(f"{len(cells)} of {_extent(cells, [group.axis, *group.across])}")
+    of = f" of {_extent(left, grid.study.axes)}" if left else ""
+    beside = f", and beside them {', '.join(told)}" if told else ""
+    return f"{counted(len(left), 'cell')}{of}{beside}, seed{'s' if len(grid.seeds) > 1 else ''} {seeds}."
 
 
-def _used(results: Results, axis: str) -> list[str]:
-    return list(dict.fromkeys(cell.levels[axis] for cell in results.grid.cells))
+def _extent(cells: Sequence[Cell], axes: Iterable[str]) -> str:
+    """Axes and how many levels of each the cells have."""
+    used = {axis: len({cell.levels[axis] for cell in cells}) for axis in axes}
+    return " \N{MULTIPLICATION SIGN} ".join(f"{axis} ({n})" for axis, n in used.items())
+
+
+def _levels(study: Study, axis: str) -> dict[str, str]:
+    """The levels of an axis, and what they set."""
+    beside = {level: group for group in study.beside if group.axis == axis for level in group.levels}
+    names = {
+        level: f"{level} (beside, across {', '.join(beside[level].across) or 'nothing'})" if level in beside else level
+        for level in study.levels(axis)
+    }
+    return {names[level]: _settings(pairs) for level, pairs in study.levels(axis).items()}
 
 
 def _tiles(results: Results) -> list[tuple[str, str, str]]:
@@ -234,5 +254,7 @@ def _settings(pairs: Mapping[str, Any]) -> str:
 def _cell(results: Results, cell: Cell) -> list[str]:
     """Name, what it is in short, finished seeds, and the hash of its settings."""
     config = cell.config
-    parts = f"{title(config.backbone.kind)}, {title(config.balancer.kind)}; learns {', '.join(config.learned())}"
+    network = f"{title(config.backbone.kind)}, {title(config.balancer.kind)}"
+    learner = f"agent {title(config.agent.kind)}" if config.agent else network
+    parts = f"{learner}; learns {', '.join(config.learned())}"
     return [cell.name, parts, f"{len(results.of(cell))} of {len(results.grid.seeds)}", config_hash(config)]

@@ -21,8 +21,9 @@ from mimstocr.evidence import split_of
 from mimstocr.predictions import matrix_of
 from mimstocr.report.formats import counted
 from mimstocr.runs import RunFolder
+from mimstocr.studies.exhibits.base import is_of_validation
 from mimstocr.studies.ledger import Ledger
-from mimstocr.studies.study import Cell, Grid, config_hash, otherwise
+from mimstocr.studies.study import NO_LEVEL, Cell, Grid, cell_name, config_hash, otherwise
 
 State = Literal["finished", "unfinished", "failed", "missing"]
 
@@ -65,7 +66,7 @@ class Shown:
     @property
     def name(self) -> str:
         """Its levels."""
-        return " / ".join(self.levels.values())
+        return cell_name(self.levels)
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,22 @@ class Results:
         std = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
         return Figure(float(np.mean(values)), std, len(values))
 
+    def best(self, cell: Cell, by: str) -> Result | None:
+        """The finished run with the highest figure `by`, which is one of validation; the first of equal ones.
+
+        None: no run has the figure. Raises ConfigError when there are finished runs and none of any cell has it.
+        """
+        self._check_known(by, "by")
+        runs = [run for run in self.of(cell) if by in run.figures]
+        return max(runs, key=lambda run: run.figures[by], default=None)
+
+    def _check_known(self, by: str, setting: str) -> None:
+        """Raise ConfigError when there are finished runs and none has a figure of validation."""
+        finished = [run for run in self.runs if run.state == "finished"]
+        if finished and not any(by in run.figures for run in finished):
+            known = sorted(name for name in finished[0].figures if is_of_validation(name))
+            raise ConfigError(f"{setting}: no finished run has the figure {by!r}; {near(by, known)}")
+
     @cached_property
     def shown(self) -> list[Shown]:
         """The cells to show; where an axis is chosen, the level with the best mean on the validation split.
@@ -106,13 +123,10 @@ class Results:
         for cell in self.grid.cells:
             groups.setdefault(tuple(cell.levels[axis] for axis in axes), []).append(cell)
         shown = []
-        finished = [run for run in self.runs if run.state == "finished"]
-        if finished and not any(choose.by in run.figures for run in finished):
-            known = sorted(name for name in finished[0].figures if name.startswith("valid."))
-            raise ConfigError(f"choose.by: no finished run has the figure {choose.by!r}; {near(choose.by, known)}")
+        self._check_known(choose.by, "choose.by")
         for levels, cells in groups.items():
             best = max(cells, key=lambda cell: self._merit(cell, choose.by))
-            some = self.figure(best, choose.by) is not None
+            some = best.levels[choose.axis] != NO_LEVEL and self.figure(best, choose.by) is not None
             shown.append(Shown(dict(zip(axes, levels, strict=True)), best, best.levels[choose.axis] if some else None))
         return shown
 
@@ -130,7 +144,7 @@ class Results:
                 told = ", ".join(f"{cell.levels[choose.axis]}: {n}" for cell, n in zip(rivals, seeds, strict=True))
                 notes.append(f"{shown.name}: chosen among levels with unequal numbers of seeds ({told})")
         if choose is not None:
-            notes += self.lacking(choose.by, self.grid.cells)
+            notes += self.lacking(choose.by, [cell for cell in self.grid.cells if cell.levels[choose.axis] != NO_LEVEL])
         for cell in self.grid.cells:
             data = {run.data for run in self.of(cell)}
             if len(data) > 1:
@@ -142,18 +156,19 @@ class Results:
         told = ((self.stale, "made with other settings"), (self.gone, "of cells that the study no longer has"))
         return [f"{counted(n, 'row')} of the ledger left out, {why}" for n, why in told if n]
 
-    def lacking(self, name: str, cells: Iterable[Cell]) -> list[str]:
-        """A note on the finished seeds whose figure is not a number, and so in no mean; none: all or nobody has it."""
+    def lacking(self, name: str, cells: Iterable[Cell], where: str = "in its mean") -> list[str]:
+        """A note on the finished seeds whose figure is not a number, and so not where it says; none: all or nobody has
+        it."""
         runs = [(cell.name, [name in run.figures for run in self.of(cell)]) for cell in cells]
         short = [f"{cell} ({have.count(False)} of {len(have)} seeds)" for cell, have in runs if not all(have)]
         if not short or not any(any(have) for _, have in runs):
             return []
-        return [f"without {name}, and so not in its mean: {', '.join(short)}"]
+        return [f"without {name}, and so not {where}: {', '.join(short)}"]
 
     def levels(self, axis: str) -> list[str]:
-        """The levels of an axis that are shown, in the order of the file."""
+        """The levels of an axis that are shown, in the order of the file, those of cells beside last."""
         here = {shown.levels[axis] for shown in self.shown}
-        return [level for level in self.grid.study.axes[axis] if level in here]
+        return [level for level in self.grid.study.levels(axis) if level in here]
 
     def _merit(self, cell: Cell, name: str) -> float:
         found = self.figure(cell, name)

@@ -63,7 +63,7 @@ class StudyWatcher(Protocol):
         """A run has begun, or goes on where it was stopped."""
 
     def step(self, job: Job, moment: Mapping[str, Any]) -> None:
-        """A few times a second: epoch, step, steps and losses."""
+        """A few times a second: epoch, step, steps and losses; of a rolling model also period and periods."""
 
     def epoch(self, job: Job, row: Mapping[str, Any]) -> None:
         """After an epoch: its line of the history."""

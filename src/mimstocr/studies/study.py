@@ -15,12 +15,16 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mimstocr.components import Settings, near, readable
 from mimstocr.config import Config, differences, load_config, make_config, read_yaml
+from mimstocr.data.panel import few, repeated
 from mimstocr.errors import ConfigError
 from mimstocr.overrides import apply_overrides, apply_settings
 from mimstocr.studies.exhibits import AnyExhibit
+from mimstocr.studies.exhibits.base import of_validation
 
 Level = dict[str, Any]
 """Dotted settings, such as {balancer: cqb, training.learning_rate: 0.001}."""
+NO_LEVEL = "-"
+"""Stands where a cell has no level of an axis, as it is not crossed with it."""
 
 
 class Choice(Settings):
@@ -34,9 +38,18 @@ class Choice(Settings):
     @field_validator("by")
     @classmethod
     def _on_validation(cls, by: str) -> str:
-        if not by.startswith("valid."):
-            raise ValueError(f"expected a figure of the validation split, such as valid.rank_ic, got {by!r}")
-        return by
+        return of_validation(by)
+
+
+class Beside(Settings):
+    """Cells that stand beside the others, such as baselines that no loss trains: crossed with some axes alone."""
+
+    axis: str
+    """The axis among whose levels they stand."""
+    across: tuple[str, ...] = ()
+    """The axes that they are crossed with; at the others they have no level, and show a dash."""
+    levels: Annotated[dict[str, Level], Field(min_length=1)]
+    """Their levels of the axis, each a name and its settings."""
 
 
 class Smoke(Settings):
@@ -46,8 +59,10 @@ class Smoke(Settings):
     """The config to start from."""
     set: Level = {}
     """Settings of all cells, on top of everything else in the file."""
+    at: dict[str, dict[str, Level]] = {}
+    """Axis to levels to settings of the cells at that level, on top of `set`, such as an agent's few steps."""
     only: dict[str, tuple[str, ...]] = {}
-    """Axis to the levels that are kept; the others keep all."""
+    """Axis to the levels that are kept; the others keep all. Cells beside stay where they have no level of the axis."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     """Seeds of each cell."""
 
@@ -63,6 +78,8 @@ class Study(Settings):
     """Settings of all cells."""
     axes: Annotated[dict[str, dict[str, Level]], Field(min_length=1)]
     """Axis to its levels, each a name and its settings; the cells are all combinations."""
+    beside: tuple[Beside, ...] = ()
+    """Cells that are not crossed with every axis."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2)
     """Seeds of each cell: one run each (paper: three runs)."""
     choose: Choice | None = None
@@ -74,31 +91,83 @@ class Study(Settings):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
+        self._check_axes()
+        self._check_beside()
+        self._check_smoke()
+        if self.choose is not None and self.choose.axis not in self.axes:
+            raise ValueError(f"choose.axis: unknown axis {self.choose.axis!r}; {near(self.choose.axis, self.axes)}")
+        self._check_show()
+        for seeds in (self.seeds, self.smoke.seeds):
+            check_seeds(seeds)
+        if twice := repeated([cell_name(levels) for levels in self.combinations()]):
+            raise ValueError(f"two cells would be called {few(twice)}; rename a level")
+        return self
+
+    def _check_axes(self) -> None:
         for axis, levels in self.axes.items():
             if not levels:
                 raise ValueError(f"axes.{axis}: expected at least one level, such as {{LSTM: {{backbone: lstm}}}}")
-        for axis in self.smoke.only:
-            if axis not in self.axes:
-                raise ValueError(f"smoke.only: unknown axis {axis!r}; {near(axis, self.axes)}")
-        if self.choose is not None and self.choose.axis not in self.axes:
-            raise ValueError(f"choose.axis: unknown axis {self.choose.axis!r}; {near(self.choose.axis, self.axes)}")
+            if NO_LEVEL in levels:
+                raise ValueError(
+                    f"axes.{axis}: a level cannot be called {NO_LEVEL!r}, which stands for none; rename it"
+                )
+
+    def _check_beside(self) -> None:
+        known = {axis: set(levels) for axis, levels in self.axes.items()}
+        for group in self.beside:
+            for name in (group.axis, *group.across):
+                if name not in self.axes:
+                    where = "axis" if name == group.axis else "across"
+                    raise ValueError(f"beside.{where}: unknown axis {name!r}; {near(name, self.axes)}")
+            if group.axis in group.across:
+                raise ValueError(f"beside.across: they stand among the levels of {group.axis}; leave it out of across")
+            if self.choose is not None and group.axis == self.choose.axis:
+                raise ValueError(
+                    f"beside.axis: validation chooses the level of {group.axis}; name an axis that is shown"
+                )
+            if taken := next((level for level in group.levels if level in (*known[group.axis], NO_LEVEL)), None):
+                raise ValueError(f"beside.levels: {group.axis} has a level {taken!r} already; rename it")
+            known[group.axis] |= set(group.levels)
+
+    def _check_smoke(self) -> None:
+        named: list[tuple[str, dict[str, Iterable[str]]]] = [
+            ("only", dict(self.smoke.only)),
+            ("at", dict(self.smoke.at)),
+        ]
+        for setting, levels_of in named:
+            for axis, levels in levels_of.items():
+                if axis not in self.axes:
+                    raise ValueError(f"smoke.{setting}: unknown axis {axis!r}; {near(axis, self.axes)}")
+                for level in levels:
+                    if level not in (known := self.levels(axis)):
+                        raise ValueError(f"smoke.{setting}.{axis}: unknown level {level!r}; {near(level, known)}")
+
+    def _check_show(self) -> None:
         for exhibit in self.show:
             for axis in exhibit.axes():
                 if axis not in self.shown_axes:
                     raise ValueError(f"show.{exhibit.kind}: unknown axis {axis!r}; {near(axis, self.shown_axes)}")
-            hidden = [axis for axis in self.shown_axes if len(self.axes[axis]) > 1 and axis not in exhibit.axes()]
+            hidden = [axis for axis in self.shown_axes if len(self.levels(axis)) > 1 and axis not in exhibit.axes()]
             if exhibit.complete and hidden:
                 raise ValueError(
-                    f"show.{exhibit.kind}: {', '.join(hidden)} is in neither rows nor columns, so cells would hide "
+                    f"show.{exhibit.kind}: {', '.join(hidden)} is in {exhibit.complete}, so cells would hide "
                     "one another; name it, or let validation choose its level (choose)"
                 )
-        for axis, kept in self.smoke.only.items():
-            for level in kept:
-                if level not in self.axes[axis]:
-                    raise ValueError(f"smoke.only.{axis}: unknown level {level!r}; {near(level, self.axes[axis])}")
-        for seeds in (self.seeds, self.smoke.seeds):
-            check_seeds(seeds)
-        return self
+
+    def levels(self, axis: str) -> dict[str, Level]:
+        """The levels of an axis and what they set, those of cells beside after those that are crossed."""
+        found = dict(self.axes.get(axis, {}))
+        for group in self.beside:
+            found |= group.levels if group.axis == axis else {}
+        return found
+
+    def combinations(self) -> list[dict[str, str]]:
+        """Axis to level of each cell, in the order of the file, those beside after those that are crossed."""
+        grids: list[list[Iterable[str]]] = [list(self.axes.values())]
+        for group in self.beside:
+            crossed = {axis: self.axes[axis] for axis in group.across} | {group.axis: group.levels}
+            grids.append([crossed.get(axis, (NO_LEVEL,)) for axis in self.axes])
+        return [dict(zip(self.axes, levels, strict=True)) for grid in grids for levels in itertools.product(*grid)]
 
     @property
     def shown_axes(self) -> list[str]:
@@ -118,11 +187,13 @@ class Cell:
     @property
     def name(self) -> str:
         """Its levels, such as `CSI 300 / LSTM / EW`."""
-        return " / ".join(self.levels.values())
+        return cell_name(self.levels)
 
     def run(self, seed: int, out: Path) -> Config:
         """The config of one run of it: alike settings and seed are one folder, whatever study asks for them."""
-        name = f"{self.config.backbone.kind}-{self.config.balancer.kind}-{_address(self.config)}-seed{seed}"
+        config = self.config
+        learner = config.agent.kind if config.agent else f"{config.backbone.kind}-{config.balancer.kind}"
+        name = f"{learner}-{_address(config)}-seed{seed}"
         return self.config.model_copy(update={"seeds": (seed,), "out": out / "cells", "name": name})
 
 
@@ -142,12 +213,15 @@ class Grid:
     @property
     def names(self) -> set[str]:
         """Of all cells of the study, also of those that are not run here."""
-        return {" / ".join(levels) for levels in itertools.product(*self.study.axes.values())}
+        return {cell_name(levels) for levels in self.study.combinations()}
 
     def part(self, only: Mapping[str, Iterable[str]], seeds: Sequence[int] | None = None) -> Grid:
-        """The cells at some levels of some axes, and other seeds. Raises ConfigError on an unknown axis or level."""
+        """The cells at some levels of some axes, and other seeds; cells beside stay where they have none of an axis.
+
+        Raises ConfigError on an unknown axis or level.
+        """
         for axis, levels in only.items():
-            known = list(self.study.axes.get(axis, {}))
+            known = list(self.study.levels(axis))
             if not known:
                 raise ConfigError(f"unknown axis {axis!r} of study {self.name}; {near(axis, self.study.axes)}")
             for level in levels:
@@ -157,10 +231,20 @@ class Grid:
             check_seeds(seeds or ())
         except ValueError as error:
             raise ConfigError(f"--seeds: {error}") from None
-        kept = [cell for cell in self.cells if all(cell.levels[axis] in levels for axis, levels in only.items())]
+        kept = [cell for cell in self.cells if within(cell.levels, only)]
         if not kept:
             raise ConfigError(f"study {self.name} has no cell at these levels")
         return replace(self, cells=kept, seeds=tuple(seeds) if seeds else self.seeds)
+
+
+def cell_name(levels: Mapping[str, str]) -> str:
+    """The levels that a cell has, such as `CSI 300 / LSTM / EW`."""
+    return " / ".join(level for level in levels.values() if level != NO_LEVEL)
+
+
+def within(levels: Mapping[str, str], only: Mapping[str, Iterable[str]]) -> bool:
+    """Whether a cell is at one of the levels of each axis that is named, but for axes of which it has no level."""
+    return all(levels[axis] == NO_LEVEL or levels[axis] in kept for axis, kept in only.items())
 
 
 def check_seeds(seeds: Iterable[int]) -> None:
@@ -188,7 +272,7 @@ def load_study(path: Path | str, overrides: Iterable[str] = (), *, smoke: bool =
     name = f"{file.stem}-smoke" if smoke else file.stem
     overrides = list(overrides)
     cells = _cells(study, name, file.parent, overrides, smoke)
-    small = [f"{path}={value}" for path, value in study.smoke.set.items()] if smoke else []
+    small = _small(study.smoke) if smoke else []
     seeds, base = (study.smoke.seeds, study.smoke.base) if smoke else (study.seeds, study.base)
     return Grid(name, study, cells, seeds, base, [*small, *overrides])
 
@@ -262,21 +346,14 @@ def _cells(study: Study, name: str, folder: Path, overrides: list[str], smoke: b
     raw = load_config(beside if beside.is_file() else base).plain()
     raw.pop("name")
     defaults = Config().plain()
-    axes = {
-        axis: [level for level in levels if not smoke or level in study.smoke.only.get(axis, levels)]
-        for axis, levels in study.axes.items()
-    }
     cells: list[Cell] = []
     seen: dict[str, str] = {}
-    for combination in itertools.product(*axes.values()):
-        levels = dict(zip(axes, combination, strict=True))
-        settings = [
-            *study.set.items(),
-            *(pair for axis, level in levels.items() for pair in study.axes[axis][level].items()),
-            *(study.smoke.set.items() if smoke else ()),
-        ]
-        cell_name = " / ".join(combination)
-        where = f"{name}, cell {cell_name}"
+    for levels in study.combinations():
+        if smoke and not within(levels, study.smoke.only):
+            continue
+        settings = _settings(study, levels, smoke)
+        called = cell_name(levels)
+        where = f"{name}, cell {called}"
         try:
             tree = apply_overrides(apply_settings(raw, settings, defaults), overrides, defaults)
         except ConfigError as error:
@@ -285,12 +362,35 @@ def _cells(study: Study, name: str, folder: Path, overrides: list[str], smoke: b
         address = _address(cell.config)
         if address in seen:
             raise ConfigError(
-                f"{name}: cells {seen[address]!r} and {cell_name!r} come out as the same run; "
+                f"{name}: cells {seen[address]!r} and {called!r} come out as the same run; "
                 "let an axis set what makes them differ, and no override undo it"
             )
-        seen[address] = cell_name
+        seen[address] = called
         cells.append(cell)
     return cells
+
+
+def _settings(study: Study, levels: Mapping[str, str], smoke: bool) -> list[tuple[str, Any]]:
+    """What a cell sets, the last word last."""
+    settings = list(study.set.items())
+    for axis, level in levels.items():
+        settings += study.levels(axis).get(level, {}).items()
+    if smoke:
+        settings += study.smoke.set.items()
+        for axis, level in levels.items():
+            settings += study.smoke.at.get(axis, {}).get(level, {}).items()
+    return settings
+
+
+def _small(smoke: Smoke) -> list[str]:
+    """What the small form sets, in words."""
+    common = [f"{path}={value}" for path, value in smoke.set.items()]
+    return common + [
+        f"{axis} {level}: {path}={value}"
+        for axis, levels in smoke.at.items()
+        for level, pairs in levels.items()
+        for path, value in pairs.items()
+    ]
 
 
 def slug(name: str) -> str:

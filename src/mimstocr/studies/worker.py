@@ -43,7 +43,9 @@ class Teller:
 
     def step(self, moment: Moment) -> None:
         """Where it stands."""
-        self.say(step={"epoch": moment.epoch, "step": moment.step, "steps": moment.steps, "losses": moment.losses})
+        period = {"period": moment.period, "periods": moment.periods} if moment.period else {}
+        where = {"epoch": moment.epoch, "step": moment.step, "steps": moment.steps, **period}
+        self.say(step={**where, "losses": moment.losses})
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """An epoch's line of the history."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from mimstocr.errors import ConfigError
 from mimstocr.studies.exhibits import Table
 from mimstocr.studies.results import Results
+from mimstocr.studies.write import comma_separated
 
 Made = Callable[..., Results]
 
@@ -129,3 +132,115 @@ def test_seeds_without_a_figure_are_said(made: Made) -> None:
     assert table.rows[0][1].text == "0.0500 (–) ×1"
     assert "without test.ic, and so not in its mean: EW / slow (1 of 2 seeds), STL / slow (1 of 1 seeds)" in table.notes
     assert not any(note.startswith("without") for note in table_of(made(FIGURES)).notes)
+
+
+# ---- the best of repeated runs ---------------------------------------------------------------------------------------
+
+BEST: dict[str, Any] = {
+    "kind": "table",
+    "rows": ["method", "rate"],
+    "metrics": {"IC": "test.ic", "net": "backtest.net.sharpe"},
+}
+BEST |= {"runs": "best", "by": "tasks.position.valid.total"}
+RUNS = {
+    ("EW / slow", 0): {"tasks.position.valid.total": 0.1, "test.ic": 0.9, "backtest.net.sharpe": 1.0},
+    ("EW / slow", 1): {"tasks.position.valid.total": 0.3, "test.ic": 0.1, "backtest.net.sharpe": 2.0},
+    ("EW / slow", 2): {"tasks.position.valid.total": 0.2, "test.ic": 0.5, "backtest.net.sharpe": 3.0},
+    ("CQB / slow", 0): {"tasks.position.valid.total": -0.2, "test.ic": 0.2},
+    ("CQB / slow", 1): {"tasks.position.valid.total": -0.2, "test.ic": 0.8},
+    ("CQB / fast", 2): {"test.ic": 0.7, "backtest.net.sharpe": 3.0},
+}
+
+
+def test_the_best_run_is_the_one_that_validation_chose(made: Made) -> None:
+    table = table_of(made(RUNS, show=[BEST], seeds=[0, 1, 2]))
+    shown = {" / ".join(entry.text for entry in row[:2]): row[2:] for row in table.rows}
+    ic, net = shown["EW / slow"]
+    assert (ic.text, net.text) == ("0.1000 at seed 1 (3 runs)", "2.0000")
+    assert (ic.value, ic.std, ic.seeds, ic.chosen) == (0.1, None, None, "seed 1 (3 runs)")
+    assert shown["CQB / slow"][0].text == "0.2000 at seed 0 (2 runs)"  # the first of equal ones
+    assert shown["CQB / slow"][1].text == "–"  # the chosen run has none, though it is known
+    assert [entry.text for entry in shown["CQB / fast"]] == ["–", "–"]  # nothing to choose by
+    assert "highest tasks.position.valid.total" in table.notes[0]
+    said = "without tasks.position.valid.total, and so not to be chosen: CQB / fast (1 of 1 seeds)"
+    assert said in table.notes
+    assert "IC ↑,IC ↑ chosen,net ↑" in comma_separated(table)
+
+
+def test_test_figures_have_no_say_in_which_run_is_best(made: Made) -> None:
+    def seeds(figures: Mapping[tuple[str, int], Mapping[str, float]]) -> list[str | None]:
+        return [row[2].chosen for row in table_of(made(figures, show=[BEST], seeds=[0, 1, 2])).rows]
+
+    turned = {
+        key: {name: value if ".valid." in name else -7 * value for name, value in run.items()}
+        for key, run in RUNS.items()
+    }
+    assert seeds(turned) == seeds(RUNS)
+    swapped = {**RUNS, ("EW / slow", 0): {**RUNS["EW / slow", 0], "tasks.position.valid.total": 0.4}}
+    assert seeds(swapped) != seeds(RUNS)
+
+
+def test_the_best_run_and_the_mean_stand_side_by_side(made: Made) -> None:
+    mean = {key: value for key, value in BEST.items() if key not in ("runs", "by")}
+    results = made(RUNS, show=[mean, BEST], seeds=[0, 1, 2])
+    first, second = (exhibit.make(results).tables[0] for exhibit in results.grid.study.show)
+    assert (first.name, second.name) == ("made", "made-2")
+    assert first.rows[0][2].value == pytest.approx((0.9 + 0.1 + 0.5) / 3)
+    assert second.rows[0][2].value == 0.1
+    assert (first.rows[0][2].mark, second.rows[0][2].mark) == ("", "")  # fast of EW is not there to compete with
+
+
+def test_marks_of_best_runs_are_those_of_their_figures(made: Made) -> None:
+    table = table_of(made(RUNS, show=[{**BEST, "compete": "method"}], seeds=[0, 1, 2]))
+    marks = {" / ".join(entry.text for entry in row[:2]): row[2].mark for row in table.rows}
+    assert (marks["EW / slow"], marks["CQB / slow"]) == ("second", "best")  # by means it is the other way round
+
+
+def test_within_the_chosen_level_the_best_run(made: Made) -> None:
+    show = {**BEST, "rows": ["method"], "by": "valid.rank_ic"}
+    figures = {
+        ("EW / slow", 0): {"valid.rank_ic": 0.9, "test.ic": 0.1},
+        ("EW / slow", 1): {"valid.rank_ic": 0.1, "test.ic": 0.2},
+        ("EW / fast", 0): {"valid.rank_ic": 0.6, "test.ic": 0.3},
+        ("EW / fast", 1): {"valid.rank_ic": 0.7, "test.ic": 0.4},
+    }
+    table = table_of(made(figures, show=[show], choose={"axis": "rate"}))
+    assert table.rows[0][1].text == "0.4000 at fast, seed 1 (2 runs)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"by": "tasks.position.test.total"}, "expected a figure of the validation split"),
+        ({"by": "backtest.net.sharpe"}, "expected a figure of the validation split"),
+        ({"by": "test.valid.ic"}, "expected a figure of the validation split"),
+        ({"by": None}, "runs: best and by, .*, belong together"),
+        ({"runs": "mean"}, "runs: best and by, .*, belong together"),
+        ({"percent": ["ICC"]}, "percent: unknown label 'ICC' of metrics; did you mean 'IC'"),
+        ({"unmarked": ["nett"]}, "unmarked: unknown label 'nett' of metrics; did you mean 'net'"),
+    ],
+)
+def test_a_mistake_in_a_table_is_named(made: Made, changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        made(RUNS, show=[{**BEST, **changes}])
+
+
+def test_a_figure_to_choose_by_that_nobody_has_is_refused(made: Made) -> None:
+    results = made(RUNS, show=[{**BEST, "by": "tasks.position.valid.totl"}], seeds=[0, 1, 2])
+    with pytest.raises(ConfigError, match=r"by: no finished run has the figure .*; did you mean 'tasks.position.valid"):
+        table_of(results)
+
+
+def test_some_labels_in_percent_and_spreads_in_their_unit(made: Made) -> None:
+    show = {**BEST, "runs": "mean", "by": None, "percent": ["IC"], "unmarked": ["net"], "spread": "unit", "digits": 2}
+    table = table_of(made(RUNS, show=[show], seeds=[0, 1, 2]))
+    assert table.header == ["method", "rate", "IC ↑", "net"]
+    mean, std = np.mean([0.9, 0.1, 0.5]), np.std([0.9, 0.1, 0.5], ddof=1)
+    assert table.rows[0][2].text == f"{mean * 100:.2f} % ({std * 100:.2f}) ×3"
+    assert table.rows[0][3].text == "2.00 (1.00) ×3"
+    assert (table.rows[0][2].value, table.rows[0][2].std) == (pytest.approx(mean), pytest.approx(std))
+    assert table.notes[0].startswith("mean (standard deviation) ×seeds")
+    rivals = {**RUNS, ("EW / fast", 0): {"test.ic": 0.1, "backtest.net.sharpe": 0.1}}
+    marked = table_of(made(rivals, show=[show], seeds=[0, 1, 2]))
+    assert [row[2].mark for row in marked.rows[:2]] == ["best", "second"]
+    assert {row[3].mark for row in marked.rows} == {""}

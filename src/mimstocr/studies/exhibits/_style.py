@@ -16,6 +16,7 @@ from pydantic import model_validator
 from mimstocr.components import near
 from mimstocr.errors import ConfigError
 from mimstocr.studies.exhibits.base import Drawing, Entry, Exhibit, Shows, Table
+from mimstocr.studies.study import NO_LEVEL, cell_name, within
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,13 +118,11 @@ class Picture(Exhibit):
     def kept(self, results: Results) -> list[Shown]:
         """The cells to draw. Raises ConfigError on a level that the study does not have."""
         for axis, levels in self.only.items():
-            known = results.grid.study.axes[axis]
+            known = results.grid.study.levels(axis)
             for level in levels:
                 if level not in known:
                     raise ConfigError(f"show.{self.kind}.only: unknown level {level!r} of {axis}; {near(level, known)}")
-        return [
-            shown for shown in results.shown if all(shown.levels[axis] in levels for axis, levels in self.only.items())
-        ]
+        return [shown for shown in results.shown if within(shown.levels, self.only)]
 
     def groups(self, results: Results) -> list[Group]:
         """The cells of each drawing: those that differ in the named axes alone."""
@@ -133,7 +132,7 @@ class Picture(Exhibit):
         for shown in kept:
             found.setdefault(tuple(shown.levels[axis] for axis in rest), []).append(shown)
         varied = [i for i in range(len(rest)) if len({levels[i] for levels in found}) > 1]
-        return [Group(" / ".join(levels[i] for i in varied), cells) for levels, cells in found.items()]
+        return [Group(cell_name({rest[i]: levels[i] for i in varied}), cells) for levels, cells in found.items()]
 
     def scope(self) -> list[str]:
         """What it was told to leave out, as a note."""
@@ -186,22 +185,24 @@ class Lined(Picture):
     def line(self, results: Results, shown: Shown) -> str:
         """What the line of a cell is called: its levels of the axes that tell lines apart."""
         if self.lines is not None:
-            return shown.levels[self.lines]
+            level = shown.levels[self.lines]
+            return shown.name if level == NO_LEVEL else level
         kept = self.kept(results)
         apart = [
             level
             for axis, level in shown.levels.items()
-            if axis != self.panels and any(other.levels[axis] != level for other in kept)
+            if axis != self.panels and level != NO_LEVEL and any(other.levels[axis] != level for other in kept)
         ]
         return " / ".join(apart) or shown.name
 
     def colour(self, results: Results, shown: Shown) -> str:
         """The colour of the line of a cell, the same in every panel and drawing."""
         if self.lines is not None:
-            known = list(results.grid.study.axes[self.lines])
+            place = [*results.grid.study.levels(self.lines), NO_LEVEL].index(shown.levels[self.lines])
         else:
-            known = list(dict.fromkeys(self.line(results, other) for other in self.kept(results)))
-        return COLOURS[known.index(self.line(results, shown)) % len(COLOURS)]
+            names = list(dict.fromkeys(self.line(results, other) for other in self.kept(results)))
+            place = names.index(self.line(results, shown))
+        return COLOURS[place % len(COLOURS)]
 
 
 def slug(text: str) -> str:
@@ -210,10 +211,14 @@ def slug(text: str) -> str:
 
 
 def levels_of(cells: Sequence[Shown], axis: str | None, results: Results) -> list[str]:
-    """The levels of an axis among some cells, in the order of the file; one empty name without an axis."""
+    """The levels of an axis among some cells, in the order of the file, and a dash last where one of them has none.
+
+    One empty name without an axis.
+    """
     if axis is None:
         return [""]
-    return [level for level in results.levels(axis) if any(shown.levels[axis] == level for shown in cells)]
+    here = {shown.levels[axis] for shown in cells}
+    return [level for level in (*results.levels(axis), NO_LEVEL) if level in here]
 
 
 def at_level(shown: Shown, axis: str | None) -> str:

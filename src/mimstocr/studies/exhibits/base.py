@@ -26,7 +26,7 @@ class Entry:
     seeds: int | None = None
     """How many they are."""
     chosen: str | None = None
-    """The level that validation chose."""
+    """What validation chose: a level, a seed."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,9 @@ class Shows:
 class Exhibit(Component):
     """Settings that say what to show of a study."""
 
-    complete: ClassVar[bool] = False
-    """Whether it must name every axis with several levels, or cells would hide one another."""
+    complete: ClassVar[str] = ""
+    """Where it must name every axis with several levels, or cells would hide one another, such as "neither rows nor
+    columns"; empty: nowhere."""
     title: str = ""
     """A line above it; empty: the study's."""
 
@@ -82,3 +83,19 @@ class Exhibit(Component):
 EXHIBITS: Registry[type[Exhibit]] = Registry("exhibit", "mimstocr.studies.exhibits")
 
 AnyExhibit = Annotated[Exhibit, *component_field(EXHIBITS)]
+
+
+def is_of_validation(figure: str) -> bool:
+    """Whether a figure is of the validation split, such as valid.rank_ic or tasks.position.valid.total."""
+    parts = figure.split(".")
+    return parts[0] == "valid" or (parts[0] == "tasks" and len(parts) > 2 and parts[2] == "valid")
+
+
+def of_validation(figure: str) -> str:
+    """The figure; ValueError unless it is of the validation split."""
+    if not is_of_validation(figure):
+        raise ValueError(
+            "expected a figure of the validation split, such as valid.rank_ic or tasks.position.valid.total, got "
+            f"{figure!r}"
+        )
+    return figure

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SHADES = ("#f2f7fb", "#a6cde4", "#4f9bcb", "#0b5fa5", "#08306b")
 """Light is low, dark is high; also in grey print."""
 HATCH = "////"
+Places = set[tuple[int, int]]
+"""Row and column of squares."""
 IN_A_SQUARE = "In a square: the mean over seeds, their standard deviation, and how many seeds n."
 IN_A_PLACE = "Mean (standard deviation) \N{MULTIPLICATION SIGN}seeds."
 
@@ -50,10 +52,10 @@ class Heatmap(style.Picture):
         drawings, tables, why = [], [], []
         label, write = figure_label(self.figure)
         for group in self.groups(results):
-            squares = self._squares(results, group.cells)
+            squares, absent = self._squares(results, group.cells)
             lacking = results.lacking(self.figure, [shown.cell for shown in group.cells])
             notes = [
-                *_gaps(squares),
+                *_gaps(squares, absent),
                 *(f"{note[0].upper()}{note[1:]}." for note in lacking),
                 *style.account(results, group.cells, folders=False),
                 *self.scope(),
@@ -63,13 +65,13 @@ class Heatmap(style.Picture):
                 continue
             x, y = self._levels(results, group.cells)
             with style.styled():
-                figure = _draw(squares, (self.columns, x), (self.rows, y), label, write)
+                figure = _draw(squares, absent, (self.columns, x), (self.rows, y), label, write)
             name = self.file(results, self.figure, group.name)
             title = group.name or self.headline(results)
             drawings.append(Drawing(name, title, figure, [IN_A_SQUARE, *notes]))
             rows = [
-                [Entry(level), *(_entry(square, write) for square in row)]
-                for level, row in zip(y, squares, strict=True)
+                [Entry(level), *(Entry("") if (i, j) in absent else _entry(row[j], write) for j in range(len(x)))]
+                for i, (level, row) in enumerate(zip(y, squares, strict=True))
             ]
             header = [f"{self.rows} \\ {self.columns}", *x]
             tables.append(Table(name, f"{title}: {label}", header, rows, 1, [IN_A_PLACE, *notes]))
@@ -78,24 +80,28 @@ class Heatmap(style.Picture):
     def _levels(self, results: Results, cells: Sequence[Shown]) -> tuple[list[str], list[str]]:
         return style.levels_of(cells, self.columns, results), style.levels_of(cells, self.rows, results)
 
-    def _squares(self, results: Results, cells: Sequence[Shown]) -> list[list[Figure | None]]:
-        """Rows of what each pair of levels came to; none: no run, or not a number."""
+    def _squares(self, results: Results, cells: Sequence[Shown]) -> tuple[list[list[Figure | None]], Places]:
+        """Rows of what each pair of levels came to, none: no run, or not a number; and the pairs that no cell has."""
         x, y = self._levels(results, cells)
         at = {(shown.levels[self.columns], shown.levels[self.rows]): shown for shown in cells}
-        return [[self._known(results, at.get((right, down))) for right in x] for down in y]
+        squares = [[self._known(results, at.get((right, down))) for right in x] for down in y]
+        absent = {(i, j) for i, down in enumerate(y) for j, right in enumerate(x) if (right, down) not in at}
+        return squares, absent
 
     def _known(self, results: Results, shown: Shown | None) -> Figure | None:
         found = None if shown is None else results.figure(shown.cell, self.figure)
         return found if found is not None and math.isfinite(found.mean) else None
 
 
-def _gaps(squares: Sequence[Sequence[Figure | None]]) -> list[str]:
-    missing = sum(square is None for row in squares for square in row)
-    return [f"{missing} of {sum(len(row) for row in squares)} squares have no value (hatched)."] if missing else []
+def _gaps(squares: Sequence[Sequence[Figure | None]], absent: Places) -> list[str]:
+    missing = sum(square is None for row in squares for square in row) - len(absent)
+    n = sum(len(row) for row in squares) - len(absent)
+    return [f"{missing} of {n} squares have no value (hatched)."] if missing else []
 
 
 def _draw(
     squares: Sequence[Sequence[Figure | None]],
+    absent: Places,
     x: tuple[str, Sequence[str]],
     y: tuple[str, Sequence[str]],
     label: str,
@@ -116,6 +122,8 @@ def _draw(
     image = axes.pcolormesh(np.ma.masked_invalid(values), cmap=shades, norm=norm, edgecolors="white", lw=2)
     for row, line in enumerate(squares):
         for column, square in enumerate(line):
+            if (row, column) in absent:
+                continue
             _square(axes, column, row, square, write, "" if square is None else shades(norm(square.mean)))
     axes.set_xticks(np.arange(len(x[1])) + 0.5, x[1])
     axes.set_yticks(np.arange(len(y[1])) + 0.5, y[1])
