@@ -28,9 +28,16 @@ from mimstocr.tasks.returns import Return
 
 
 def run_metrics(
-    config: Config, predictions: pl.DataFrame, history: Sequence[Mapping[str, Any]], result: BacktestResult
+    config: Config,
+    predictions: pl.DataFrame,
+    history: Sequence[Mapping[str, Any]],
+    result: BacktestResult,
+    periods: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """The whole of metrics.json."""
+    """The whole of metrics.json.
+
+    history: the rows of the training. periods: those of the rolling models, which count for the time alone.
+    """
     by_split = {split: evidence_of(predictions, config, split) for split in ("valid", "test")}
     seeds: dict[str, Any] = {}
     for seed in config.seeds:
@@ -39,7 +46,7 @@ def run_metrics(
         seeds[str(seed)] = {
             "best_epoch": max(row["epoch"] for row in rows if row["best"]),
             "epochs": len(rows),
-            "seconds": sum(row["seconds"] for row in rows),
+            "seconds": sum(row["seconds"] for row in [*rows, *periods] if row["seed"] == seed),
             **{split: found[split]["ranking"] for split in found},
             "tasks": {name: {split: found[split]["tasks"][name] for split in found} for name in config.learned()},
         }

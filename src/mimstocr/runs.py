@@ -3,8 +3,10 @@
 config.yaml            the whole tree of settings, as used
 environment.json       versions, device, data fingerprint, times
 data.json              what the data was: the account of the door, splits, tasks, label shares
-history.jsonl          one line an epoch and seed: losses per task, validation figures, what the balancer tells
-checkpoints/seed-N/    last.safetensors to resume from, best.safetensors to predict with
+history.jsonl          one line an epoch and seed: losses per task, validation figures, what the balancer tells;
+                       one a period, epoch and seed of a rolling model, with the key `period`
+checkpoints/seed-N/    last.safetensors to resume from, best.safetensors to predict with;
+                       rolling/ with last.safetensors and the weights of each period by its first day
 predictions.parquet    seed, date, symbol, split, score, a column per task output, label.TASK where it exists
 backtest.parquet       date, net, gross, universe, index (daily returns), turnover, costs, n_held
 metrics.json           the evidence, per seed, mean, std, of the averaged scores, and the backtest
@@ -124,7 +126,14 @@ class RunFolder:
         return content
 
     def read_history(self) -> list[dict[str, Any]]:
-        """The history, one dict an epoch and seed."""
+        """The history of the training, one dict an epoch and seed."""
+        return [row for row in self._history() if "period" not in row]
+
+    def read_periods(self) -> list[dict[str, Any]]:
+        """The history of the rolling models that follow it, one dict a period, epoch and seed; empty without them."""
+        return [row for row in self._history() if "period" in row]
+
+    def _history(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self._existing("history.jsonl").read_text().splitlines()]
 
     def read_frame(self, name: str) -> pl.DataFrame:

@@ -16,12 +16,13 @@ from mimstocr.data.panel import Panel, symbols_of
 from mimstocr.discovery.affinity import measure
 from mimstocr.errors import DataError
 from mimstocr.features import WindowMaker
+from mimstocr.live import recommend
 from mimstocr.sharing import SHARINGS
 from mimstocr.training.batches import DayBatches, check_portfolio
 from mimstocr.training.checkpoint import load_checkpoint
 from mimstocr.training.model import seeded_model
 from mimstocr.training.prepare import prepare
-from mimstocr.workflow import fresh_model, recommend, run
+from mimstocr.workflow import fresh_model, run
 
 CPU = torch.device("cpu")
 FIXED = [name for name in BACKBONES.names() if BACKBONES.get(name).fixed_portfolio]

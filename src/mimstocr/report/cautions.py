@@ -156,6 +156,9 @@ def _worse_than_majority(inputs: ReportInputs) -> Iterator[Caution]:
 
 
 def _cut_short(inputs: ReportInputs) -> Iterator[Caution]:
+    if agent := dig(inputs.config, "agent"):
+        yield from _agent_cut_short(inputs, known(dig(agent, "total_steps")))
+        return
     limit = known(dig(inputs.config, "training", "max_epochs"))
     at_limit = [
         seed
@@ -171,6 +174,23 @@ def _cut_short(inputs: ReportInputs) -> Iterator[Caution]:
             "Training was cut short.",
             f"The best epoch of seed {', '.join(at_limit)} is the last one allowed ({count(limit)}); "
             "raise training.max_epochs.",
+        )
+
+
+def _agent_cut_short(inputs: ReportInputs, steps: float | None) -> Iterator[Caution]:
+    """An agent lives as many steps as it is given; one whose last policy is its best may not have been done."""
+    at_end = [
+        seed
+        for seed in inputs.seeds
+        if (best := known(dig(inputs.metrics, "seeds", seed, "best_epoch"))) is not None
+        and best == known(dig(inputs.metrics, "seeds", seed, "epochs"))
+    ]
+    if at_end:
+        yield Caution(
+            "warning",
+            "Training was cut short.",
+            f"The best policy of seed {', '.join(at_end)} is the last one, after {count(steps)} steps; raise "
+            "agent.total_steps.",
         )
 
 
@@ -241,13 +261,22 @@ def _data_notes(inputs: ReportInputs) -> Iterator[Caution]:
         )
 
 
+def _who(inputs: ReportInputs) -> str:
+    """Who leaves tasks aside."""
+    if agent := dig(inputs.config, "agent", "kind"):
+        return f"The agent {title(agent)}"
+    if dig(inputs.config, "training", "learn"):
+        return "By training.learn the network"
+    return f"The balancer {title(dig(inputs.config, 'balancer', 'kind'))}"
+
+
 def _unlearned(inputs: ReportInputs) -> Iterator[Caution]:
     idle = [task for task in dig(inputs.data, "tasks") or {} if task not in inputs.learned]
     if idle and inputs.learned:
         yield Caution(
             "note",
             f"Not learned: {', '.join(idle)}.",
-            f"The balancer {title(dig(inputs.config, 'balancer', 'kind'))} learns {', '.join(inputs.learned)} alone.",
+            f"{_who(inputs)} learns {', '.join(inputs.learned)} alone.",
         )
 
 

@@ -224,6 +224,17 @@ def validation_ic(inputs: ReportInputs) -> go.Figure | None:
     return figure
 
 
+def validation_account(inputs: ReportInputs) -> go.Figure | None:
+    """Sharpe ratio of an agent's validation account by epoch."""
+    figure = new_figure(300)
+    if not _seed_lines(figure, inputs, ("sharpe",), COLOURS["valid"], "Sharpe ratio"):
+        return None
+    _mark_best(figure, inputs, ("sharpe",), COLOURS["valid"])
+    figure.update_xaxes(title_text="Epoch")
+    figure.update_yaxes(title_text="Sharpe ratio, a year")
+    return figure
+
+
 def telemetry_keys(history: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the balancer told, in the order of its first row: every list of numbers that is not a loss."""
     keys: dict[str, None] = {}

@@ -78,10 +78,12 @@ def text(value: Any) -> str:
 
 
 ABBREVIATIONS = {
+    "a2c",
     "alstm",
     "bce",
     "cn",
     "cqb",
+    "ddpg",
     "dwa",
     "ew",
     "gats",
@@ -96,10 +98,13 @@ ABBREVIATIONS = {
     "mse",
     "ndcg",
     "ple",
+    "ppo",
     "qlike",
     "rlw",
     "rsr",
+    "sac",
     "stl",
+    "td3",
     "us",
     "uw",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,6 +121,11 @@ def _risk(inputs: ReportInputs) -> dict[str, Any]:
 def _sentence(inputs: ReportInputs) -> str:
     """What ran, in one sentence."""
     config = inputs.config
+    if agent := dig(config, "agent", "kind"):
+        return (
+            f"The agent {title(agent)} learned what to hold ({listed(inputs.learned)}), "
+            f"{counted(len(inputs.seeds), 'seed')}; judged by the {_days(inputs.horizon)} return, delay {inputs.delay}."
+        )
     backbone, balancer = (title(dig(config, family, "kind")) for family in ("backbone", "balancer"))
     learned = listed(inputs.learned) or "nothing"
     delay = "unknown" if inputs.delay is None else str(inputs.delay)
@@ -158,13 +164,34 @@ def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
     return [
         ("Data", f"{text(inputs.inspection.get('source'))}, universe {text(dig(config, 'data', 'universe') or 'all')}"),
         ("Test", f"{text(test.get('first'))} to {text(test.get('last'))}, {count(test.get('days'))} days"),
-        ("Backbone", part(config.get("backbone"))),
-        ("Sharing", part(config.get("sharing"))),
-        ("Balancer", part(config.get("balancer"))),
+        *_learner(config),
         ("Seeds", text(inputs.seeds)),
+        *_rolling(inputs),
         ("Started", text(inputs.environment.get("started")).replace("T", " ")[:16]),
         ("Took", f"{duration(inputs.environment.get('seconds'))} on {text(device)}"),
     ]
+
+
+def _learner(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What learned: an agent in its environment, or a network by its parts."""
+    names = ("agent",) if dig(config, "agent", "kind") else ("backbone", "sharing", "balancer")
+    told = [(name.capitalize(), part(config.get(name))) for name in names]
+    seen = dig(config, "agent", "environment")
+    return [*told, ("Environment", text(seen))] if seen else told
+
+
+def _rolling(inputs: ReportInputs) -> list[tuple[str, str]]:
+    """That the test was predicted by rolling models, if it was."""
+    told = dig(inputs.data, "rolling")
+    if told is None:
+        return []
+    models, epochs, *days = (
+        count(dig(told, key)) for key in ("test_periods", "epochs", "first_train_days", "last_train_days")
+    )
+    what = (
+        f"{models} rolling models, one a {text(dig(told, 'every'))}; epochs each: {epochs}, on {' to '.join(days)} days"
+    )
+    return [("Test predicted by", what)]
 
 
 def _tiles(inputs: ReportInputs) -> list[Tile]:
@@ -303,6 +330,8 @@ def _level_charts(inputs: ReportInputs) -> list[Chart]:
 
 
 def _loss_charts(inputs: ReportInputs) -> list[Chart]:
+    if dig(inputs.config, "agent", "kind"):
+        return _agent_charts(inputs)
     seeds = "thin: one seed, bold: the mean over the epochs that all seeds reached; " if len(inputs.seeds) > 1 else ""
     charts = []
     for task in inputs.learned:
@@ -316,6 +345,24 @@ def _loss_charts(inputs: ReportInputs) -> list[Chart]:
         monitor = text(dig(inputs.config, "training", "monitor"))
         caption = f"Of the main task's score on the validation days. The best epoch is chosen by {monitor}."
         charts.append(make_chart(figure, "validation-ic", "Validation IC and RankIC", caption))
+    return charts
+
+
+def _agent_charts(inputs: ReportInputs) -> list[Chart]:
+    agent = dig(inputs.config, "agent")
+    paid = f"{text(dig(agent, 'environment', 'reward'))} return x {text(dig(agent, 'environment', 'reward_scale'))}"
+    epoch = f"An epoch is {count(dig(agent, 'eval_steps'))} steps, a step is a day lived"
+    charts = []
+    for task in inputs.learned:
+        figure = figures.loss_curves(inputs, task)
+        if figure is not None:
+            caption = f"Minus the mean reward of a step, {paid}. {epoch}; diamond: the policy that was kept."
+            charts.append(make_chart(figure, f"loss-{task}", "Reward, below zero the better", caption))
+    figure = figures.validation_account(inputs)
+    if figure is not None:
+        monitor = text(dig(agent, "monitor"))
+        caption = f"Of the account on the validation days, after costs. The best policy is chosen by {monitor}."
+        charts.append(make_chart(figure, "validation-account", "Validation Sharpe ratio", caption))
     return charts
 
 

@@ -48,6 +48,10 @@ class Moment(NamedTuple):
     """What the balancer tells of the epoch, such as beta and decay."""
     stage: int = 0
     """Of the curriculum, from 1; the joint phase is the one after the last. 0: there is no curriculum."""
+    period: str = ""
+    """First day of the period that a rolling model is trained for, whose epochs `epoch` counts; empty: the training."""
+    periods: tuple[int, int] = (0, 0)
+    """The number of that period, from 1, and how many there are."""
 
 
 class Watcher(Protocol):
@@ -140,12 +144,10 @@ class Trainer:
 
     def fit(self, watcher: Watcher, stop: Stop) -> bool:
         """Train until the end; false when `stop` was raised first, with everything saved."""
-        training = self.setting.training
         while not self.at.finished:
             if not self._epoch(watcher, stop):
                 return False
-            stale = self.phase.joint and self.at.epoch - self.at.best_epoch >= training.patience
-            self.at.finished = self.at.epoch >= training.max_epochs or stale
+            self.at.finished = self._is_over()
             if not self.at.finished:
                 self.at.epoch += 1
             self.at.done, self.at.seconds = 0, 0.0
@@ -153,14 +155,25 @@ class Trainer:
             watcher.epoch(self.at.history[-1])
         return True
 
+    @property
+    def days(self) -> Sequence[int]:
+        """The days of an epoch."""
+        return self.setting.train_days
+
     def order(self) -> list[list[int]]:
         """The batches of days of the current epoch."""
         generator = torch.Generator().manual_seed(self._epoch_seed())
-        if self.setting.training.order == "blocks":
-            return in_blocks(self.setting.train_days, self.setting.training.days_per_step, generator)
-        days = torch.randperm(len(self.setting.train_days), generator=generator).tolist()
         size = self.setting.training.days_per_step
-        return [[self.setting.train_days[i] for i in days[at : at + size]] for at in range(0, len(days), size)]
+        if self.setting.training.order == "blocks":
+            return in_blocks(self.days, size, generator)
+        order = torch.randperm(len(self.days), generator=generator).tolist()
+        return [[self.days[i] for i in order[at : at + size]] for at in range(0, len(order), size)]
+
+    def _is_over(self) -> bool:
+        """Whether the epoch just done is the last."""
+        training = self.setting.training
+        stale = self.phase.joint and self.at.epoch - self.at.best_epoch >= training.patience
+        return self.at.epoch >= training.max_epochs or stale
 
     def _epoch_seed(self) -> int:
         return self.seed * 1_000_003 + self.at.epoch
@@ -213,10 +226,7 @@ class Trainer:
             due = bool(stop) or now - saved > self.setting.training.checkpoint_seconds
             if due or now - looked > LOOK_SECONDS or number + 1 == len(batches):
                 looked = now
-                losses = self._losses_so_far(batches)
-                telemetry = self.setting.balancer.telemetry(self.balance)
-                stage = self.phase.stage if self.setting.training.curriculum else 0
-                watcher.step(Moment(self.seed, self.at.epoch, number + 1, len(batches), losses, telemetry, stage))
+                watcher.step(self._moment(number + 1, len(batches), self._losses_so_far(batches)))
             if due:
                 self.at.seconds = time.perf_counter() - started
                 self.save()
@@ -225,6 +235,12 @@ class Trainer:
                     return False
         self._close_epoch(started)
         return True
+
+    def _moment(self, step: int, steps: int, losses: dict[str, float]) -> Moment:
+        """What the watcher is told."""
+        telemetry = self.setting.balancer.telemetry(self.balance)
+        stage = self.phase.stage if self.setting.training.curriculum else 0
+        return Moment(self.seed, self.at.epoch, step, steps, losses, telemetry, stage)
 
     def _step(self, days: list[int]) -> None:
         setting, tasks = self.setting, self._tasks
@@ -269,9 +285,13 @@ class Trainer:
         first = next((name for name, tensor in suspects if not tensor.isfinite().all()), "the loss itself")
         raise TrainingError(
             f"the loss of task {task!r} is not finite on {', '.join(str(self.setting.dates[day]) for day in days)} "
-            f"(seed {self.seed}, epoch {self.at.epoch}, step {step}); first bad tensor: {first}{blamed}. Lower "
+            f"(seed {self.seed}, {self._where()}, step {step}); first bad tensor: {first}{blamed}. Lower "
             "training.learning_rate, or look at that day's prices; the last checkpoint is whole"
         )
+
+    def _where(self) -> str:
+        """The current epoch in words."""
+        return f"epoch {self.at.epoch}"
 
     def _close_epoch(self, started: float) -> None:
         setting = self.setting
@@ -304,12 +324,17 @@ class Trainer:
         value = monitored(row, setting.training.monitor)
         better = math.isnan(self.at.best) or self._sign * (value - self.at.best) > 0
         row["best"] = self.phase.joint and better  # before, the main task's head may be untrained
-        row["seconds"] = time.perf_counter() - started
         if row["best"]:
             self.at.best, self.at.best_epoch = value, self.at.epoch
-        self.at.history.append(row)
+        self.at.history.append(self._timed(row, started))
         if row["best"]:
-            save_checkpoint(self.best, self._weights(), self._header())
+            # what follows the training goes on as if from the end of this epoch
+            state = self._state() if setting.training.rolling else {}
+            save_checkpoint(self.best, self._weights() | state, self._header())
+
+    def _timed(self, row: dict[str, Any], started: float) -> dict[str, Any]:
+        """A line of the history with the time that its epoch took."""
+        return {**row, "seconds": time.perf_counter() - started}
 
     def _of_all(self, telemetry: Mapping[str, list[float]]) -> dict[str, list[float]]:
         """Telemetry of the tasks that train, with NaN at the places of those that do not."""
@@ -345,12 +370,16 @@ class Trainer:
             "finished": self.at.finished,
         }
 
-    def save(self) -> None:
-        """Write everything the next step depends on to `last`."""
-        tensors = self._weights()
+    def _state(self) -> dict[str, Tensor]:
+        """What the optimiser and the balancer remember."""
+        tensors = {f"balancer.{name}": tensor for name, tensor in self.balance.items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
-        tensors |= {f"balancer.{name}": tensor for name, tensor in self.balance.items()}
+        return tensors
+
+    def save(self) -> None:
+        """Write everything the next step depends on to `last`."""
+        tensors = self._weights() | self._state()
         tensors["random.cpu"] = torch.get_rng_state()
         if self.setting.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.setting.device)
@@ -361,10 +390,7 @@ class Trainer:
         """Go back to where `last` was written. Raises RunError when it belongs to another config or other data."""
         tensors, header = load_checkpoint(self.last, self.setting.device)
         _check_identity(header["identity"], self.setting.identity, self.last)
-        self.model.load_state_dict(part(tensors, "model."))
-        self._restore_optimizer(part(tensors, "optimizer."))
-        fresh = self.balance
-        self.balance = {name: tensor.to(fresh[name].device) for name, tensor in part(tensors, "balancer.").items()}
+        self._restore(tensors)
         torch.set_rng_state(tensors["random.cpu"].cpu())
         if "random.cuda" in tensors and self.setting.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"].cpu(), self.setting.device)
@@ -381,16 +407,24 @@ class Trainer:
         # between two epochs the balancer's state is still of the tasks of the one before
         rows = self.at.history if self.at.done else self.at.history[:-1]
         self.phase = self._phase_after(rows)
+        self._go_longer()
+
+    def _go_longer(self) -> None:
+        """On to the next epoch where the training was at its end, and max_epochs or patience was raised since."""
         training = self.setting.training
         if (
             self.at.finished
             and self.at.epoch < training.max_epochs
             and self.at.epoch - self.at.best_epoch < training.patience
         ):
-            self.at.epoch, self.at.finished = (
-                self.at.epoch + 1,
-                False,
-            )  # max_epochs or patience was raised since
+            self.at.epoch, self.at.finished = self.at.epoch + 1, False
+
+    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Weights, and what the optimiser and the balancer remember, of a checkpoint."""
+        self.model.load_state_dict(part(tensors, "model."))
+        self._restore_optimizer(part(tensors, "optimizer."))
+        fresh = self.balance
+        self.balance = {name: tensor.to(fresh[name].device) for name, tensor in part(tensors, "balancer.").items()}
 
     def _restore_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
         if not tensors:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -66,6 +66,17 @@ def predict(
         done += len(chunk)
     model.train(training)
     return Predicted(outputs, scores, losses.means(), holds)
+
+
+def joined(parts: Sequence[Predicted], places: Sequence[int]) -> Predicted:
+    """Predictions for some days each as one, without losses; the days of all parts stand at `places` in the whole."""
+    order = np.argsort(places)
+
+    def of(pick: Callable[[Predicted], dict[str, Matrix]]) -> dict[str, Matrix]:
+        return {name: np.concatenate([pick(part)[name] for part in parts])[order] for name in pick(parts[0])}
+
+    losses = np.full(len(parts[0].losses), np.nan)
+    return Predicted(of(lambda part: part.outputs), of(lambda part: part.scores), losses, of(lambda part: part.holds))
 
 
 class _Losses:

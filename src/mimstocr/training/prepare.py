@@ -23,6 +23,7 @@ from mimstocr.features import Fitted
 from mimstocr.features.by_class import fit_by_class
 from mimstocr.tasks import Task
 from mimstocr.training.batches import DayBatches
+from mimstocr.training.rolling import Period, periods_of
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,10 @@ class Prepared:
     valid_days: list[int]
     indicator_days: list[int] | None
     test_days: list[int]
+    periods: list[Period]
+    """Those that a rolling model is trained for; none: it is not."""
+    open_batches: DayBatches | None
+    """As `batches`, with labels wherever they end: a rolling model is given days by what is known, not by split."""
     device: torch.device
     notes: list[str]
 
@@ -104,6 +109,13 @@ def prepare(config: Config, *, upto: np.datetime64 | None = None) -> Prepared:
     for name, target in targets.items():
         _check_varied(name, target[train], splits.train)
     usual = {name: _reference(task, calendars) for name, task in learned.items()}
+    windows = fitted.bind(panel, device)
+
+    def batches_of(targets: Mapping[str, Matrix]) -> DayBatches:
+        aligned, fixed = config.training.order == "blocks", config.backbone.fixed_portfolio
+        return DayBatches(windows, rows, targets, device, facts, aligned=aligned, fixed=fixed)
+
+    periods, open_targets = _rolled(config, splits, days, calendars, rows)
     return Prepared(
         config=config,
         panel=panel,
@@ -115,24 +127,18 @@ def prepare(config: Config, *, upto: np.datetime64 | None = None) -> Prepared:
         labels=labels,
         starts={name: task.start(targets[name][train]) for name, task in learned.items()},
         references={name: matrix for name, matrix in usual.items() if matrix is not None},
-        batches=DayBatches(
-            fitted.bind(panel, device),
-            rows,
-            targets,
-            device,
-            facts,
-            aligned=config.training.order == "blocks",
-            fixed=config.backbone.fixed_portfolio,
-        ),
+        batches=batches_of(targets),
         train_days=train,
         valid_days=usable_days["valid"],
         indicator_days=held_out,
         test_days=usable_days["test"],
+        periods=periods,
+        open_batches=batches_of(open_targets) if periods else None,
         device=device,
         concepts=concept_names(panel) if "concepts" in facts else [],
         classes=class_names(panel),
         portfolio=symbols_of(panel) if config.backbone.fixed_portfolio else [],
-        notes=_notes(config, panel, calendars, fitted, train, rows, facts),
+        notes=[*_notes(config, panel, calendars, fitted, train, rows, facts), *_rolling_notes(config, days, periods)],
     )
 
 
@@ -205,7 +211,19 @@ def data_account(prepared: Prepared, inspection: Mapping[str, Any]) -> dict[str,
         "horizon": config.priced()[1].horizon,
         "days_per_year": int(prepared.panel.attrs["days_per_year"]),
         "diagnostics": diagnostics,
+        **_rolling_account(prepared),
     }
+
+
+def _rolling_account(prepared: Prepared) -> dict[str, Any]:
+    """What data.json says of rolling retraining; nothing without."""
+    rolling, periods = prepared.config.training.rolling, prepared.periods
+    if rolling is None:
+        return {}
+    tested = [period for period in periods if period.first < prepared.splits.test.days.stop]
+    first, last = len(tested[0].train), len(tested[-1].train)
+    found = {"periods": len(periods), "test_periods": len(tested), "first_train_days": first, "last_train_days": last}
+    return {"rolling": {**rolling.model_dump(mode="json"), **found}}
 
 
 def environment(prepared: Prepared) -> dict[str, Any]:
@@ -273,6 +291,35 @@ def _targets(task: Task, calendars: Sequence[OwnCalendar], labels: Matrix, rows:
     return by_class(calendars, lambda own: task.targets(own.part(labels), own.part(rows)))
 
 
+def _rolled(
+    config: Config, splits: Splits, days: Days, calendars: Sequence[OwnCalendar], rows: NDArray[np.bool_]
+) -> tuple[list[Period], dict[str, Matrix]]:
+    """The periods of a rolling model, and the targets of the learned tasks wherever their labels end."""
+    if config.training.rolling is None:
+        return [], {}
+    everywhere = {own.name: np.ones(len(own.days), dtype=bool) for own in calendars}
+    targets = {
+        name: _targets(task, calendars, _labels(task, calendars, everywhere, rows), rows)
+        for name, task in config.learned().items()
+    }
+    known = np.flatnonzero(np.any([~np.isnan(target) for target in targets.values()], axis=(0, 2)))
+    known = known[known >= splits.train.days.start]
+    ends = _ends(calendars, config.reach)
+    return periods_of(config.training.rolling, days, splits.test.days.start, known, ends), targets
+
+
+def _rolling_notes(config: Config, days: Days, periods: Sequence[Period]) -> list[str]:
+    rolling = config.training.rolling
+    if rolling is None:
+        return []
+    fewest, most = (pick(len(period.train) for period in periods) for pick in (min, max))
+    return [
+        f"rolling: the predictions from {day_text(days[periods[0].first])} on are of {len(periods)} models, one a "
+        f"{rolling.every}, each trained on from the one before (epochs: {rolling.epochs}) on {fewest} to {most} days "
+        "whose labels were known by then; figures by epoch, the best epoch and sharing.json are of the training before"
+    ]
+
+
 def _reference(task: Task, calendars: Sequence[OwnCalendar]) -> Matrix | None:
     """(days, symbols) what one would say without a model, where the task has something usual."""
     found = {own.name: task.reference(own.panel) for own in calendars}
@@ -316,16 +363,7 @@ def _notes(
     facts: Mapping[str, Fact],
 ) -> list[str]:
     notes = [*panel.attrs["notes"], *(note for fact in facts.values() for note in fact.notes), *fitted.notes]
-    if "concepts" in config.backbone.reads and "concepts" not in facts:
-        notes.append(
-            f"no concept table (data.concepts): {config.backbone.kind} runs without the part that reads concepts"
-        )
-    if config.backbone.fixed_portfolio:
-        notes.append(
-            f"{config.backbone.kind} is made for the {rows.shape[1]} symbols of the data; it reads zeros for those "
-            f"that are not in a day's cross-section, {1 - rows[train].mean():.1%} of all on the training days"
-        )
-    notes += [f"task {name}: {note}" for name, task in config.learned().items() for note in task.notes()]
+    notes += _network_notes(config, train, rows, facts) if config.agent is None else []
     for own in calendars:
         short = int((np.flatnonzero(np.isin(own.days, train)) < fitted.window - 1).sum())
         if short:
@@ -338,4 +376,19 @@ def _notes(
     if left_out:
         share = left_out / int(panel["member"].values.sum())
         notes.append(f"{left_out} member-days ({share:.1%}) without trade are left out of the cross-sections")
+    return notes
+
+
+def _network_notes(config: Config, train: list[int], rows: NDArray[np.bool_], facts: Mapping[str, Fact]) -> list[str]:
+    notes = []
+    if "concepts" in config.backbone.reads and "concepts" not in facts:
+        notes.append(
+            f"no concept table (data.concepts): {config.backbone.kind} runs without the part that reads concepts"
+        )
+    if config.backbone.fixed_portfolio:
+        notes.append(
+            f"{config.backbone.kind} is made for the {rows.shape[1]} symbols of the data; it reads zeros for those "
+            f"that are not in a day's cross-section, {1 - rows[train].mean():.1%} of all on the training days"
+        )
+    notes += [f"task {name}: {note}" for name, task in config.learned().items() for note in task.notes()]
     return notes

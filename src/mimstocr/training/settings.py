@@ -11,6 +11,7 @@ from mimstocr.components import Settings
 from mimstocr.data.panel import few, repeated
 from mimstocr.errors import ConfigError
 from mimstocr.training.curriculum import Stage
+from mimstocr.training.rolling import Rolling
 
 
 class TrainingSettings(Settings):
@@ -41,6 +42,8 @@ class TrainingSettings(Settings):
     learned task trains, and only then the best epoch and `patience` count. None: all tasks from the first epoch."""
     joint_learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Adam's step size once all tasks of a curriculum train; none: unchanged."""
+    rolling: Rolling | None = None
+    """Training on through the test days and after, such as {every: month}; none: the best epoch's weights say all."""
     device: str = "auto"
     """Where to compute: cpu, cuda, cuda:N, or auto (CUDA where there is one)."""
     threads: Annotated[int, Field(ge=1)] = 1
@@ -66,6 +69,12 @@ class TrainingSettings(Settings):
             )
         if self.joint_learning_rate is not None and not self.curriculum:
             raise ValueError("joint_learning_rate: it is of a curriculum, and there is none; set learning_rate")
+        window = self.rolling.train_days if self.rolling else None
+        if self.order == "blocks" and window is not None and window < self.days_per_step:
+            raise ValueError(
+                f"rolling.train_days: expected at least the {self.days_per_step} days of a block (days_per_step), got "
+                f"{window}"
+            )
         return self
 
 
