@@ -9,6 +9,7 @@ import yaml
 
 from mimstocr.config import Config, describe, load_config, make_config, shipped_configs, write_yaml
 from mimstocr.errors import ConfigError
+from mimstocr.studies.study import config_hash
 
 
 def write(path: Path, text: str) -> Path:
@@ -155,3 +156,19 @@ def test_days_in_a_row_are_asked_of_learned_tasks_alone() -> None:
     make_config({**PORTFOLIO, "balancer": {"kind": "stl", "task": "return"}})
     make_config({**PORTFOLIO, "training": {"learn": ["return"]}})
     make_config({"training": {"order": "blocks"}})  # any loss may have them
+
+
+def test_an_agent_is_a_setting_like_any_other() -> None:
+    """Off by default, and then no part of what a result depends on."""
+    assert load_config("demo").agent is None
+    config = load_config("demo", ["agent=ppo", "agent.gamma=0.5", "agent.environment.window=3"])
+    assert config.agent is not None
+    assert (config.agent.kind, config.agent.gamma, config.agent.environment.window) == ("ppo", 0.5, 3)
+    assert make_config(config.plain()) == config
+    assert config_hash(load_config("demo", ["agent="])) == config_hash(load_config("demo"))
+    assert config_hash(load_config("demo", ["agent=ppo"])) != config_hash(config)
+    assert config.epochs_at_most == 10
+    with pytest.raises(ConfigError, match=r"^agent: unknown agent 'pp0'; did you mean 'ppo'\?[^\n]*$"):
+        load_config("demo", ["agent=pp0"])
+    with pytest.raises(ConfigError, match="agent: an agent needs its 'kind'"):
+        load_config("demo", ["agent.gamma=0.5"])

@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from mimstocr.config import Config, load_config
     from mimstocr.data import DataSettings, Panel, load_panel, panel_from_frame
     from mimstocr.discovery import discover
+    from mimstocr.live import Positions, positions, recommend
     from mimstocr.studies.runner import run_study
     from mimstocr.studies.show import show_study
     from mimstocr.studies.study import load_study
-    from mimstocr.workflow import RunResult, evaluate, recommend, run, run_backtest, write_report
+    from mimstocr.workflow import RunResult, evaluate, run, run_backtest, write_report
 
 __version__ = version("mimstocr")
 
@@ -26,12 +27,14 @@ _HOMES = {
     "load_panel": "mimstocr.data",
     "panel_from_frame": "mimstocr.data",
     "discover": "mimstocr.discovery",
+    "Positions": "mimstocr.live",
+    "positions": "mimstocr.live",
+    "recommend": "mimstocr.live",
     "load_study": "mimstocr.studies.study",
     "run_study": "mimstocr.studies.runner",
     "show_study": "mimstocr.studies.show",
     "RunResult": "mimstocr.workflow",
     "evaluate": "mimstocr.workflow",
-    "recommend": "mimstocr.workflow",
     "run": "mimstocr.workflow",
     "run_backtest": "mimstocr.workflow",
     "write_report": "mimstocr.workflow",
@@ -41,6 +44,7 @@ __all__ = [
     "Config",
     "DataSettings",
     "Panel",
+    "Positions",
     "RunResult",
     "discover",
     "evaluate",
@@ -48,6 +52,7 @@ __all__ = [
     "load_panel",
     "load_study",
     "panel_from_frame",
+    "positions",
     "recommend",
     "run",
     "run_backtest",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mimstocr.agents import AGENTS
 from mimstocr.backbones import BACKBONES
 from mimstocr.backtest import MARKETS, STRATEGIES
 from mimstocr.balancing import BALANCERS
@@ -26,6 +27,7 @@ def families() -> dict[str, Registry[Any]]:
         "backbones": BACKBONES,
         "sharing": SHARINGS,
         "balancers": BALANCERS,
+        "agents": AGENTS,
         "strategies": STRATEGIES,
         "markets": MARKETS,
         "exhibits": EXHIBITS,

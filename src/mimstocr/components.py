@@ -128,7 +128,8 @@ class Registry(Generic[T]):
         if not isinstance(raw, Mapping):
             return raw
         if "kind" not in raw:
-            raise ValueError(f"a {self.family} needs its 'kind'; {near('', self.names())}")
+            article = "an" if self.family[0] in "aeiou" else "a"
+            raise ValueError(f"{article} {self.family} needs its 'kind'; {near('', self.names())}")
         try:
             part: Any = self.get(str(raw["kind"]))
         except ConfigError as error:

@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 from torch import nn
 
+from mimstocr.agents import AnyAgent
 from mimstocr.backbones import AnyBackbone
 from mimstocr.backbones.recurrent import Lstm
 from mimstocr.backtest.settings import BacktestSettings
@@ -56,6 +57,9 @@ class Config(Settings):
     """How tasks share the backbone."""
     balancer: AnyBalancer = Cqb()
     """How tasks agree on a step."""
+    agent: AnyAgent | None = None
+    """An agent that learns what to hold in place of the network; none: the network. With one, backbone, sharing and of
+    the loop all but learn, threads and checkpoint_seconds say nothing."""
     training: TrainingSettings = TrainingSettings()
     """The loop."""
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -150,6 +154,11 @@ class Config(Settings):
     def reach(self) -> int:
         """Days after t on which the last of its labels is known."""
         return max(task.reach for task in self.settled_tasks().values())
+
+    @property
+    def epochs_at_most(self) -> int:
+        """Epochs of a training that is not stopped early; an agent's end with a look at the validation split."""
+        return self.training.max_epochs if self.agent is None else self.agent.looks
 
     @property
     def folder(self) -> Path:

@@ -1,4 +1,4 @@
-"""What the commands do, each as one Python call: run, recommend, evaluate, run_backtest, write_report."""
+"""What the commands do, each as one Python call: run, evaluate, run_backtest, write_report; see `live` too."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ from mimstocr.backtest.explain import Explained, explain
 from mimstocr.backtest.run import carried
 from mimstocr.backtest.strategy import check_columns
 from mimstocr.config import Config, differences, write_yaml
-from mimstocr.data import DataSettings, load_panel
-from mimstocr.data.assets import own_calendars
+from mimstocr.data import load_panel
 from mimstocr.data.facts import gather_facts
 from mimstocr.data.inspect import inspect_panel
-from mimstocr.data.panel import Panel, day_text, days_of, fingerprint, place_of, symbols_of, usable
+from mimstocr.data.panel import Panel, days_of, fingerprint, symbols_of, usable
 from mimstocr.errors import ConfigError, DataError, RunError
 from mimstocr.evaluation import daily_metrics, quantile_returns, summarise
 from mimstocr.evidence import backtest_metrics, evidence_of, run_metrics, split_of
@@ -41,8 +40,10 @@ from mimstocr.training.interrupt import Stop, stop_on_signal
 from mimstocr.training.loop import Moment, Setting, Trainer, Watcher
 from mimstocr.training.machine import settle
 from mimstocr.training.model import Model, seeded_model
-from mimstocr.training.predict import Predicted, predict
-from mimstocr.training.prepare import Prepared, data_account, environment, prepare, resolve_device
+from mimstocr.training.periods import PeriodTrainer, RollingTrainer
+from mimstocr.training.predict import Predicted, joined, predict
+from mimstocr.training.prepare import Prepared, data_account, environment, prepare
+from mimstocr.training.rolling import weights_of
 
 NOT_IDENTITY = ("name", "out", "seeds", "data", "evaluation", "backtest")
 """What a training does not depend on; the data are known by their fingerprint, wherever they lie."""
@@ -52,11 +53,11 @@ SHARING_EVERY = 10
 """Validation days from one look at the sharing structure to the next."""
 TRIED_DAYS = 10
 """Days of the test on which the backtest is tried before training."""
-AS_BEFORE = {"order": "shuffled"}
+AS_BEFORE = {"order": "shuffled", "rolling": None}
 """Settings of the training that came later, at the value that says what was done before there was a choice."""
 NOT_IDENTITY_TRAINING = ("max_epochs", "patience", "device", "threads", "test_curve", "checkpoint_seconds")
-AGENT_FILE = "agent.json"
-"""In a run folder: an agent learned in place of the config's network."""
+LIVED_IN = ("market", "delay", "capital")
+"""Settings of the backtest that an agent's training depends on."""
 
 
 class Quiet:
@@ -118,14 +119,14 @@ class Network:
         """A backbone that lacks what it needs says so."""
         fresh_model(prepared, prepared.config.seeds[0])
 
-    def trainings(self, prepared: Prepared, folder: RunFolder) -> Callable[[int], Trainer]:
-        """Seed to its training."""
+    def trainings(self, prepared: Prepared, folder: RunFolder) -> Callable[[int], Training]:
+        """Seed to its training, and what follows it."""
         setting = make_setting(prepared)
-        return lambda seed: Trainer(setting, fresh_model(prepared, seed), seed, folder.checkpoints(seed))
+        return lambda seed: _training(prepared, setting, seed, folder.checkpoints(seed))
 
     def predict(self, prepared: Prepared, folder: RunFolder, seed: int, days: Sequence[int]) -> Predicted:
-        """What the best checkpoint says."""
-        return _predict(prepared.config, prepared.panel, folder, seed, days, prepared.device)
+        """What the best checkpoint says; from the test on the rolling models, where there are any."""
+        return predict_days(prepared.config, prepared.panel, folder, seed, days, prepared.device)
 
     def finish(self, prepared: Prepared, folder: RunFolder) -> None:
         """sharing.json."""
@@ -146,24 +147,19 @@ class RunResult:
         return self.folder.read_json("metrics.json")
 
 
-def run(
-    config: Config, *, resume: bool = False, watcher: Watcher | None = None, learner: Learner | None = None
-) -> RunResult:
+def run(config: Config, *, resume: bool = False, watcher: Watcher | None = None) -> RunResult:
     """Train, predict, evaluate, backtest and report, into the run folder `config.folder`.
-
-    learner: who learns, by default the config's network; `mimstocr.agents.run` has another.
 
     A signal (Ctrl-C, SIGTERM) stops it between two steps, saved; with `resume` it goes on where it was, with the
     same numbers as if it had not been stopped. Raises RunError when the folder exists (without `resume`), belongs to
     another config or is in use, and what data and components raise; then nothing was written. Days that the same
     source has got since the run began are left out when it is resumed.
     """
+    learner = _learner(config)
     settle(config.training.threads)
     old = resume and (config.folder / "config.yaml").exists()
     prepared = prepare(config, upto=_began_with(config) if old else None)
     _try_backtest(prepared)
-    _check_learner(config.folder, learner)
-    learner = Network() if learner is None else learner
     learner.check(prepared)
     folder = RunFolder.open(config.folder) if old else RunFolder.create(config)
     with folder.locked():
@@ -171,7 +167,8 @@ def run(
             _check_same(folder.config(), config, folder)
             write_yaml(folder.path / "config.yaml", config)  # longer training or more seeds may be asked for now
         started = datetime.now().astimezone().isoformat(timespec="seconds")
-        folder.write_json("environment.json", {**environment(prepared), "started": started})
+        by_agent = {} if config.agent is None else config.agent.computed_with()
+        folder.write_json("environment.json", {**environment(prepared), **by_agent, "started": started})
         folder.write_json("data.json", data_account(prepared, asdict(inspect_panel(prepared.panel))))
         with stop_on_signal() as stop:
             finished = _train(prepared, folder, learner, watcher or Quiet(), stop)
@@ -189,57 +186,6 @@ def _began_with(config: Config) -> np.datetime64 | None:
     if not same or not (folder.path / "data.json").is_file():
         return None
     return np.datetime64(folder.read_json("data.json")["inspection"]["last_day"])
-
-
-def recommend(
-    path: Path, *, day: date | None = None, top: int | None = None, source: str | None = None
-) -> pl.DataFrame:
-    """The ranked list of a day, by default the last day of the data: date, rank, symbol, score, task outputs.
-
-    Of several asset classes, one that is closed on the day comes with the scores of its own last day before, which
-    the row's date tells; with the column asset_class after the symbol.
-    day: a day, or a time where the data are bars within the day; there a day alone means its last bar.
-
-    The source is read anew, so that a run trained once gives tomorrow's list every evening; `source` is another
-    address with the same fields, read with the run's data settings but for their end. Raises RunError when the run
-    has not finished, DataError when the day is not a trading day of the data, has no stock that can be scored, or has
-    nothing in a table of the user's own that the features read.
-    """
-    folder = RunFolder.open(path)
-    _check_learner(folder.path, None)
-    config = folder.config()
-    data = config.data if source is None else _elsewhere(config.data, source)
-    panel = load_panel(data)
-    days = days_of(panel)
-    at = len(days) - 1 if day is None else place_of(days, day)
-    if at is None:
-        before = max(int(np.searchsorted(days, np.datetime64(day))) - 1, 0)
-        raise DataError(
-            f"{day} is not a trading day of {panel.attrs['source']}, which has {day_text(days[0])} to "
-            f"{day_text(days[-1])}; the nearest before it is {day_text(days[before])}"
-        )
-    calendars = [own for own in own_calendars(panel) if own.last[at] >= 0]
-    for own in calendars:
-        config.features.check_known(own.panel, int(own.last[at]))
-    device = resolve_device(config.training.device)
-    settle(config.training.threads)
-    last = sorted({int(own.days[own.last[at]]) for own in calendars})
-    frames = [_predict(config, panel, folder, seed, last, device) for seed in config.seeds]
-    table = prediction_table(panel, last, dict(zip(config.seeds, frames, strict=True)), config.learned())
-    if table.is_empty():
-        raise DataError(
-            f"no stock of the universe could be traded on {day_text(days[at])}; choose a day with prices and volume"
-        )
-    return ranked_list(table, top)
-
-
-def _elsewhere(data: DataSettings, source: str) -> DataSettings:
-    if data.assets:
-        raise ConfigError(
-            f"--source: the run has the asset classes {', '.join(data.assets)}, each with a source of its own; change "
-            "these in the run's config.yaml"
-        )
-    return data.model_copy(update={"source": source, "end": None})
 
 
 def evaluate(path: Path, *, split: str = "test") -> dict[str, Any]:
@@ -287,13 +233,13 @@ def write_report(path: Path) -> Path:
 # ---- training ------------------------------------------------------------------------------------------------------
 
 
-def _check_learner(path: Path, learner: Learner | None) -> None:
-    """Raise RunError when a network is asked of an agent's folder."""
-    if learner is None and (path / AGENT_FILE).is_file():
-        raise RunError(
-            f"{path} was made by an agent, whose positions go on from those that it holds: its list of the last day is "
-            "in recommendations.csv, and mimstocr.agents.run.run_agent goes on with its training"
-        )
+def _learner(config: Config) -> Learner:
+    """Who learns in a run. Raises ConfigError when the packages of an agent are not there."""
+    if config.agent is None:
+        return Network()
+    from mimstocr.agents.run import AgentLearner  # of the extra rl
+
+    return AgentLearner(config.agent)
 
 
 def _train(prepared: Prepared, folder: RunFolder, learner: Learner, watcher: Watcher, stop: Stop) -> bool:
@@ -331,6 +277,16 @@ class _Recorder:
         self.watcher.epoch(row)
 
 
+def _training(prepared: Prepared, setting: Setting, seed: int, checkpoints: Path) -> Training:
+    """The training of a seed; with its periods, where the model is a rolling one."""
+    trainer = Trainer(setting, fresh_model(prepared, seed), seed, checkpoints)
+    rolling, batches = setting.training.rolling, prepared.open_batches
+    if rolling is None or batches is None:
+        return trainer
+    rolled = PeriodTrainer(setting, trainer.model, seed, checkpoints, rolling, prepared.periods, batches)
+    return RollingTrainer(trainer, rolled)
+
+
 def make_setting(prepared: Prepared) -> Setting:
     """What the training loop works on."""
     config = prepared.config
@@ -347,7 +303,7 @@ def make_setting(prepared: Prepared) -> Setting:
         curve_days=prepared.test_days[:: config.training.test_curve] if config.training.test_curve else [],
         figures=lambda predicted: _figures(prepared, predicted),
         device=prepared.device,
-        identity={**_identity(config), "data": fingerprint(prepared.panel)},
+        identity={**identity_of(config), "data": fingerprint(prepared.panel)},
         features=prepared.fitted.names,
         concepts=prepared.concepts,
         classes=prepared.classes,
@@ -389,13 +345,18 @@ def _figures(prepared: Prepared, predicted: Predicted) -> dict[str, float]:
     return {name: summary[name] for name in ("ic", "rank_ic")}
 
 
-def _identity(config: Config) -> dict[str, Any]:
+def identity_of(config: Config) -> dict[str, Any]:
     """Dotted settings that the numbers of a training depend on."""
     plain = {key: value for key, value in config.plain().items() if key not in NOT_IDENTITY}
+    if plain["agent"] is None:
+        del plain["agent"]  # runs from before there were agents have none
+    else:
+        plain["backtest"] = {k: v for k, v in config.traded().model_dump(mode="json").items() if k in LIVED_IN}
     plain["training"] = {
         k: v for k, v in plain["training"].items() if k not in NOT_IDENTITY_TRAINING and v != AS_BEFORE.get(k, ...)
     }
-    return {**_flat(plain), "tasks": list(config.tasks)}
+    whole = {"tasks": list(config.tasks)} | ({} if config.agent is None else {"agent": config.agent.kind})
+    return _flat(plain) | whole
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -409,7 +370,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _check_same(saved: Config, asked: Config, folder: RunFolder) -> None:
-    if account := differences(_identity(saved), _identity(asked)):
+    if account := differences(identity_of(saved), identity_of(asked)):
         raise RunError(
             f"{folder.path} was made with another config ({account}); resume it with its own config.yaml, or choose "
             "another name for the new run"
@@ -464,21 +425,32 @@ def _made_up(prepared: Prepared, days: slice) -> dict[str, NDArray[np.float64]]:
 # ---- predictions and the end of a run --------------------------------------------------------------------------------
 
 
-def _predict(
+def predict_days(
     config: Config, panel: Panel, folder: RunFolder, seed: int, days: Sequence[int], device: torch.device
 ) -> Predicted:
-    """What the best checkpoint of a seed says of `days` of `panel`."""
-    tensors, header = load_checkpoint(folder.checkpoints(seed) / "best.safetensors", torch.device("cpu"))
+    """What a seed says of `days` of `panel`: its best checkpoint, or for each day the rolling model of its period."""
+    checkpoints = folder.checkpoints(seed)
+    best = checkpoints / "best.safetensors"
+    rolling = config.training.rolling is not None
+    files = weights_of(checkpoints, days_of(panel)[list(days)]) if rolling else [best] * len(days)
+    tensors, header = load_checkpoint(best, torch.device("cpu"))
     constants = {name: tensor.numpy() for name, tensor in part(tensors, "features.").items()}
     concepts: list[str] = header.get("concepts", [])
     classes: list[str] = header.get("classes", [])
     portfolio: list[str] = header.get("portfolio", [])
     check_portfolio(portfolio, panel)
     fitted = restore_by_class(config.features, tuple(header["features"]), constants, classes)
-    model = _trained(_fresh(config, fitted, concepts, classes, portfolio, seed), tensors, device)
+    model = _fresh(config, fitted, concepts, classes, portfolio, seed)
     facts = gather_facts(config.backbone.reads, panel, concepts, classes)
     batches = DayBatches(fitted.bind(panel, device), usable(panel), {}, device, facts, fixed=bool(portfolio))
-    return predict(model, config.learned(), batches, days, panel.sizes["symbol"])
+    parts, places = [], []
+    for file in dict.fromkeys(files):
+        own = [place for place, each in enumerate(files) if each == file]
+        model = _trained(model, load_checkpoint(file, torch.device("cpu"))[0], device)
+        some = [days[place] for place in own]
+        parts.append(predict(model, config.learned(), batches, some, panel.sizes["symbol"]))
+        places += own
+    return joined(parts, places)
 
 
 def _trained(model: Model, tensors: Mapping[str, torch.Tensor], device: torch.device) -> Model:
@@ -541,7 +513,8 @@ def _conclude(folder: RunFolder, panel: Panel) -> None:
             f"{error}. The training and predictions.parquet are kept: go on by --resume with other settings of backtest"
         ) from None
     folder.write_frame("backtest.parquet", result.table())
-    folder.write_json("metrics.json", run_metrics(config, predictions, folder.read_history(), result))
+    metrics = run_metrics(config, predictions, folder.read_history(), result, folder.read_periods())
+    folder.write_json("metrics.json", metrics)
     folder.write_frame("recommendations.csv", ranked_list(predictions))
     _write_report(folder, panel, result)
 
@@ -560,7 +533,7 @@ def _write_report(folder: RunFolder, panel: Panel, result: BacktestResult) -> Pa
     daily = daily_metrics(scores, returns, precision_at=settings.precision_at, ndcg_at=settings.ndcg_at)
     groups = quantile_returns(scores, returns, settings.quantiles)
     history = folder.read_history()
-    seconds = sum(row["seconds"] for row in history)
+    seconds = sum(row["seconds"] for row in [*history, *folder.read_periods()])
     html = render(
         ReportInputs(
             name=config.name,

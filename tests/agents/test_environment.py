@@ -22,7 +22,7 @@ from mimstocr.backtest.markets.flat import Flat
 from mimstocr.errors import ConfigError, TrainingError
 
 
-def world(close, commission=0.0, features=3, **settings) -> World:
+def world(close, commission=0.0, features=3, hold=True, **settings) -> World:
     close = np.array(close, dtype=float)
     rows = np.ones(close.shape, dtype=bool)
     return World(
@@ -36,6 +36,7 @@ def world(close, commission=0.0, features=3, **settings) -> World:
         days_per_year=252,
         settings=EnvironmentSettings(**settings),
         cut=0,
+        hold=hold,
     )
 
 

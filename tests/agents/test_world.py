@@ -27,7 +27,7 @@ from mimstocr.features.alpha360 import Alpha360
 NAN = np.nan
 
 
-def world(close, market=None, delay=1, tradable=None, fill=None, capital=1.0, **settings) -> World:
+def world(close, market=None, delay=1, tradable=None, fill=None, capital=1.0, hold=True, **settings) -> World:
     """Of prices alone, without features."""
     close = np.array(close, dtype=float)
     tradable = np.isfinite(close) if tradable is None else tradable
@@ -45,6 +45,7 @@ def world(close, market=None, delay=1, tradable=None, fill=None, capital=1.0, **
         days_per_year=252,
         settings=EnvironmentSettings(**settings),
         cut=0,
+        hold=hold,
     )
 
 

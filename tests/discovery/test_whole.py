@@ -59,6 +59,7 @@ def test_a_stop_in_the_affinity_ends_all(small: Make, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("changes", "asked", "said"),
     [
+        ({"agent": "ppo"}, {}, "tasks are compared on a network, but agent is ppo"),
         ({"balancer": "stl"}, {}, "with balancer stl there is return alone"),
         ({"tasks": {"return": TASKS["return"]}}, {}, "at least two tasks"),
         ({}, {"candidates": ["return"]}, "candidate 'return' is the main task"),

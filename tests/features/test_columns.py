@@ -17,8 +17,9 @@ from mimstocr.errors import DataError
 from mimstocr.features.columns import Columns
 from mimstocr.features.combined import Combined
 from mimstocr.features.technical import Technical
+from mimstocr.live import recommend
 from mimstocr.training.prepare import prepare
-from mimstocr.workflow import recommend, run
+from mimstocr.workflow import run
 
 Make = Callable[..., Config]
 LAGGED = {"kind": "columns", "lag": 1}

@@ -5,11 +5,14 @@ Nothing here imports that library: it is the extra `rl`, imported when an agent 
 
 from __future__ import annotations
 
+import platform
 from abc import abstractmethod
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt
 
+from mimstocr.agents.settings import EnvironmentSettings
 from mimstocr.components import Component, Registry, component_field
 from mimstocr.errors import ConfigError
 
@@ -44,8 +47,18 @@ class Agent(Component):
     monitor: Literal["sharpe", "profit"] = "sharpe"
     """The figure of the validation account that chooses the best policy: its Sharpe ratio, or what it gained. Profit
     alone prefers the luckiest bet."""
-    checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
-    """Longest time between checkpoints; one is also written at a stop and at the end."""
+    environment: EnvironmentSettings = EnvironmentSettings()
+    """What it sees and what it is paid."""
+
+    @property
+    def looks(self) -> int:
+        """How often, at most, the validation split is looked at."""
+        return -(-self.total_steps // self.eval_steps)
+
+    def computed_with(self) -> dict[str, str]:
+        """For environment.json: the device, which is the CPU whatever `training.device` says, and the packages."""
+        versions = {name: version(name) for name in ("stable-baselines3", "gymnasium")}
+        return {"device": "cpu", "device_name": platform.machine(), **versions}
 
     @abstractmethod
     def make(self, env: VecEnv, seed: int) -> BaseAlgorithm:

@@ -40,7 +40,7 @@ class PortfolioEnv(gymnasium.Env[Observation, Action]):
         """`episode`: days of an episode; none: all. Raises ConfigError when the world has fewer decisions."""
         if episode is not None and episode > world.decisions:
             raise ConfigError(
-                f"environment.episode: expected at most the {world.decisions} decisions from {world.days[0]} to "
+                f"agent.environment.episode: expected at most the {world.decisions} decisions from {world.days[0]} to "
                 f"{world.days[-1]}, got {episode}; shorten it, or widen the split"
             )
         self.world = world
@@ -51,7 +51,7 @@ class PortfolioEnv(gymnasium.Env[Observation, Action]):
         clip = world.settings.clip
         n = len(world.symbols)
         self.observation_space = spaces.Box(-clip, clip, (world.features.shape[1] + n + 1,), np.float32)
-        self.action_space = spaces.Box(-1.0, 1.0, (n + world.settings.hold,), np.float32)
+        self.action_space = spaces.Box(-1.0, 1.0, (n + world.hold,), np.float32)
         self._log, self._scale = world.settings.reward == "log", world.settings.reward_scale
 
     def reset(

@@ -10,13 +10,11 @@ from mimstocr.components import Settings
 
 
 class EnvironmentSettings(Settings):
-    """What an agent sees, what it may do and what it is paid; the market and the delay are those of the backtest."""
+    """What an agent sees and what it is paid; the market, capital and delay are the backtest's, Hold is the task's."""
 
     window: PositiveInt = 1
     """Days of features that are seen, the day itself last; at most those of the features. 1 is what FinRL's state has,
     today's values; what the features do not carry themselves, such as past prices, is then not seen."""
-    hold: bool = True
-    """Whether there is an action for cash, as the paper's Hold output; without, all money is in stocks."""
     reward: Literal["log", "simple"] = "log"
     """What a day pays: log(1 + r) or r, with r the net return of the account. Logs add up to the growth of wealth."""
     reward_scale: Annotated[float, Field(gt=0)] = 100.0

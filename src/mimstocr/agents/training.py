@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mimstocr.agents.base import Agent, without_extra
-from mimstocr.agents.world import Followed, World, follow
+from mimstocr.agents.world import Action, Followed, Observation, Policy, World, follow
 from mimstocr.backtest.market import Values
 from mimstocr.backtest.portfolio import portfolio_metrics
 from mimstocr.config import differences
@@ -27,6 +28,7 @@ from mimstocr.training.interrupt import Stop
 from mimstocr.training.loop import LOOK_SECONDS, Moment, Watcher
 
 try:
+    from stable_baselines3.common.base_class import BaseAlgorithm
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.vec_env import DummyVecEnv
 except ModuleNotFoundError as error:
@@ -60,7 +62,9 @@ class AgentTrainer:
     """One agent under training: `fit` brings it to the end or to a stop, from the beginning or a checkpoint.
 
     world, valid: the days of training and of validation; no other is looked at. task: under which name the history has
-    the agent's reward. identity: what a checkpoint must share with this training to go on from it.
+    the agent's reward. identity: what a checkpoint must share with this training to go on from it, by default the
+    agent's settings. features, constants: names and constants of the fitted features, kept with the best policy.
+    checkpoint_seconds: the longest time between checkpoints.
     """
 
     def __init__(
@@ -74,10 +78,15 @@ class AgentTrainer:
         task: str = "return",
         figures: Figures = lambda _: {},
         identity: Mapping[str, Any] | None = None,
+        features: Sequence[str] = (),
+        constants: Mapping[str, Tensor] | None = None,
+        checkpoint_seconds: float = 60.0,
     ) -> None:
         self.agent, self.world, self.valid = agent, world, valid
         self.seed, self.folder, self.task, self.figures = seed, folder, task, figures
-        self.identity = {**agent.model_dump(mode="json"), **(identity or {})}
+        self.identity = dict(identity or agent.model_dump(mode="json"))
+        self.features, self.constants = list(features), dict(constants or {})
+        self.checkpoint_seconds = checkpoint_seconds
         self.env = PortfolioEnv(world, world.settings.episode)
         self.model = agent.make(DummyVecEnv([lambda: self.env]), seed)
         self.at = Position()
@@ -147,12 +156,12 @@ class AgentTrainer:
         at.history.append(row)
         at.judged, at.rewards, at.seconds = steps, 0.0, 0.0
         if better:
-            save_checkpoint(self.best, policy_tensors(self.model), {"identity": self.identity, "steps": steps})
+            self._save_best()
         return row
 
     def decide(self, seen: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """What the policy does, without chance."""
-        return self.model.predict(seen, deterministic=True)[0]
+        return without_chance(self.model)(seen)
 
     def run_best(self, world: World) -> Followed:
         """What the best policy does in a world, without chance. Raises RunError when nothing has been trained."""
@@ -177,6 +186,13 @@ class AgentTrainer:
             restore(self.model, tensors, header["model"])
             self.env.restore(header["environment"])
 
+    def _save_best(self) -> None:
+        """Write the policy as it is to `best`, with what `load_policy` and a world of other days need beside it."""
+        constants = {f"features.{name}": tensor for name, tensor in self.constants.items()}
+        header = {"identity": self.identity, "steps": self.model.num_timesteps, "features": self.features}
+        header["portfolio"] = self.world.symbols
+        save_checkpoint(self.best, {**policy_tensors(self.model), **constants}, header)
+
     def _save(self, whole: bool) -> None:
         tensors, model = state_of(self.model) if whole else (policy_tensors(self.model), {})
         at = {**asdict(self.at), "best": None if math.isnan(self.at.best) else self.at.best}
@@ -189,7 +205,8 @@ class AgentTrainer:
     def _refuse(self, what: str) -> None:
         raise TrainingError(
             f"agent {self.agent.kind} came to numbers that are not finite at step {self.model.num_timesteps} (seed "
-            f"{self.seed}): {what}. Lower agent.learning_rate or environment.reward_scale; the last checkpoint is whole"
+            f"{self.seed}): {what}. Lower agent.learning_rate or agent.environment.reward_scale; the last checkpoint is "
+            "whole"
         ) from None
 
     def _check_identity(self, header: Mapping[str, Any], path: Path) -> None:
@@ -198,6 +215,23 @@ class AgentTrainer:
                 f"{path} belongs to another agent or other data ({account}); go on with its own settings and data, or "
                 "give the new run another name"
             )
+
+
+def load_policy(agent: Agent, tensors: Mapping[str, Tensor], world: World) -> Policy:
+    """The policy of a checkpoint, to be followed in a world of the stocks that it was trained on."""
+    model = agent.changed(total_steps=1).make(DummyVecEnv([lambda: PortfolioEnv(world)]), 0)  # no room for memories
+    restore_policy(model, tensors)
+    return without_chance(model)
+
+
+def without_chance(model: BaseAlgorithm) -> Policy:
+    """What an algorithm's policy does: the middle of what it might."""
+
+    def decide(seen: Observation) -> Action:
+        action: Action = model.predict(seen, deterministic=True)[0]
+        return action
+
+    return decide
 
 
 class _Stopped(Exception):  # noqa: N818  (no error: it leaves the library's loop where nothing is half done)
@@ -225,7 +259,7 @@ class _Keeper(BaseCallback):
         steps, every = trainer.model.num_timesteps, trainer.agent.eval_steps
         if steps // every > trainer.at.judged // every:
             self.judge()
-        if self.stop or now - self.saved > trainer.agent.checkpoint_seconds:
+        if self.stop or now - self.saved > trainer.checkpoint_seconds:
             trainer.at.seconds = time.perf_counter() - self.started
             trainer.save()
             self.saved = now

@@ -63,11 +63,13 @@ class World:
     settings: EnvironmentSettings
     cut: int
     """Features beyond `settings.clip`, which were cut to it."""
+    hold: bool = True
+    """Whether there is an action for cash, as the paper's Hold output; without, all money is in stocks."""
 
     @property
     def decisions(self) -> int:
         """Decisions whose whole return lies within the days, from the first day on."""
-        return len(self.days) - 1 - self.delay
+        return max(len(self.days) - 1 - self.delay, 0)
 
     @property
     def notes(self) -> list[str]:
@@ -76,12 +78,22 @@ class World:
 
 
 def make_world(
-    panel: Panel, fitted: Fitted, days: slice, trading: BacktestSettings, settings: EnvironmentSettings
+    panel: Panel,
+    fitted: Fitted,
+    days: slice,
+    trading: BacktestSettings,
+    settings: EnvironmentSettings,
+    *,
+    hold: bool = True,
+    least: int | None = None,
 ) -> World:
     """The days of a panel as an agent lives them; hand over a panel that ends with them where it must not see further.
 
-    trading: market, delay and capital of the account. Raises ConfigError when an agent cannot live there: a delay other
-    than 0 or 1, a window longer than that of the features, several asset classes, fewer than 2 + delay days.
+    trading: market, delay and capital of the account. hold: whether there is an action for cash. least: days that there
+    must be, by default those that one decision earns from; 1 where only what is decided matters.
+
+    Raises ConfigError when an agent cannot live there: a delay other than 0 or 1, a window longer than that of the
+    features, several asset classes, fewer than `least` days.
     """
     if trading.delay not in (0, 1):
         raise ConfigError(
@@ -90,15 +102,16 @@ def make_world(
         )
     if settings.window > fitted.window:
         raise ConfigError(
-            f"environment.window: expected at most the {fitted.window} days of the features, got {settings.window}"
+            f"agent.environment.window: expected at most the {fitted.window} days of the features, got "
+            f"{settings.window}"
         )
     if class_names(panel):
         raise ConfigError(
             f"agents live in one asset class, got {', '.join(class_names(panel))}; configure data.source alone"
         )
-    n_days = days.stop - days.start
-    if n_days < 2 + trading.delay:
-        raise ConfigError(f"expected at least {2 + trading.delay} days to live, got {n_days}; widen the split")
+    n_days, least = days.stop - days.start, 2 + trading.delay if least is None else least
+    if n_days < least:
+        raise ConfigError(f"expected at least {least} days to live, got {n_days}; widen the split")
     rows: NDArray[np.bool_] = usable(panel)[days]
     seen, cut = _seen(fitted.bind(panel, torch.device("cpu")), days, rows, settings)
     return World(
@@ -112,6 +125,7 @@ def make_world(
         days_per_year=int(panel.attrs["days_per_year"]),
         settings=settings,
         cut=cut,
+        hold=hold,
     )
 
 
@@ -193,7 +207,7 @@ class Account:
         n, rows = len(self.weights), self.world.rows[self.at]
         wanted: Values = np.where(rows, action[:n], 0.0)
         total = float(np.abs(wanted).sum())
-        if self.world.settings.hold:
+        if self.world.hold:
             total += abs(float(action[n]))
         if not np.isfinite(total):
             raise TrainingError(f"expected actions from -1 to 1, got one that is not finite on day {self.at}")

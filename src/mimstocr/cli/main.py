@@ -9,7 +9,7 @@ import traceback
 import typer
 from rich.console import Console
 
-from mimstocr.cli import backtest, catalogue, config, data, discover, evaluate, recommend, report, run, study
+from mimstocr.cli import backtest, catalogue, config, data, discover, evaluate, positions, recommend, report, run, study
 from mimstocr.errors import MimstocrError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("run")(run.command)
 app.command("study")(study.command)
 app.command("discover")(discover.command)
 app.command("recommend")(recommend.command)
+app.command("positions")(positions.command)
 app.command("evaluate")(evaluate.command)
 app.command("backtest")(backtest.command)
 app.command("report")(report.command)

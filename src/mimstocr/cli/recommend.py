@@ -29,9 +29,11 @@ def command(
     from mimstocr.cli.days import read_day
     from mimstocr.cli.tables import print_list
     from mimstocr.errors import ConfigError
-    from mimstocr.workflow import recommend
+    from mimstocr.live import recommend, stale
 
     ranked = recommend(run, day=None if day is None else read_day(day, "--date"), top=top, source=source)
+    for note in stale(run, ranked["date"].sort()[-1]):
+        typer.echo(f"note: {note}", err=True)
     if output is not None:
         if output.exists():
             raise ConfigError(f"{output} exists already; nothing was written over, choose another name")

@@ -15,6 +15,7 @@ from mimstocr.backtest import BacktestSettings
 from mimstocr.backtest.explain import Explained
 from mimstocr.data.inspect import Inspection
 from mimstocr.data.panel import day_text
+from mimstocr.live import CASH, Positions
 from mimstocr.studies.exhibits.base import Table as StudyTable
 from mimstocr.workflow import RunResult
 
@@ -64,13 +65,16 @@ def print_summary(console: Console, result: RunResult) -> None:
     for note in [*metrics["backtest"].get("notes", []), *result.folder.read_json("data.json")["inspection"]["notes"]]:
         console.print(f"note: {note}", highlight=False, soft_wrap=True)
     console.print(f"report: {result.folder.path / 'report.html'}", soft_wrap=True)
+    if any(task.target == "position" for task in config.learned().values()):
+        console.print(f"hold:   mimstocr positions {result.folder.path}", soft_wrap=True)
     console.print(f"list:   mimstocr recommend {result.folder.path} --top 10", soft_wrap=True)
 
 
 def terms_in_words(settings: BacktestSettings) -> str:
     """When orders are filled, by which strategy, and what the market asks."""
     market, fill = settings.market, settings.market.price
-    when = f"{settings.strategy.kind}, filled at the {fill} {settings.delay} days after the score"
+    days = "1 day" if settings.delay == 1 else f"{settings.delay} days"
+    when = f"{settings.strategy.kind}, filled at the {fill} {days} after the score"
     if market.kind == "flat":
         return f"{when}, cost {market.commission:.2%} each way"
     return f"{when}, market {market.kind}, capital {settings.capital:,.0f}"
@@ -101,6 +105,11 @@ def _task_in_words(own: Mapping[str, Any]) -> str:
         told = f"accuracy {_percent(own['accuracy'])} (always the most frequent: {_percent(own['majority'])})"
         figures = {"macro_f1": "macro-F1", "daily_auc": "daily AUC"}
         return ", ".join([told, *(f"{label} {_plain(own[key])}" for key, label in figures.items() if key in own)])
+    if "profit" in own:
+        return (
+            f"profit a day {_percent(own['profit'])} without costs, {_percent(own['hit_rate'])} of the positions on "
+            f"the right side, net {_percent(own['net'])}, cash {_percent(own['cash'])}"
+        )
     if "qlike" in own:
         reference = own.get("reference") or {}
         return (
@@ -189,8 +198,41 @@ def print_list(console: Console, ranked: pl.DataFrame, title: str) -> None:
     console.print(table)
 
 
+def print_positions(console: Console, found: Positions, name: str) -> None:
+    """The weights, the cash, and what is to be done with them."""
+    table = Table(title=f"{name}: positions at the close of {found.day}", title_justify="left")
+    several = "spread" in found.table.columns
+    for header in ("symbol", "side", "weight", *(["spread of seeds"] if several else [])):
+        table.add_column(header, justify="left" if header in ("symbol", "side") else "right")
+    held = found.table.filter((pl.col("weight") != 0) | (pl.col("side") == CASH))
+    for row in held.iter_rows(named=True):
+        if row["side"] == CASH:
+            table.add_section()
+        spread = [_percent(row["spread"])] if several else []
+        table.add_row(row["symbol"] or "", row["side"], f"{row['weight']:+.2%}", *spread)
+    console.print(table)
+    of_which = "" if found.hold is None else f" (Hold {_percent(found.hold)})"
+    told = f"gross {_percent(found.gross)}, net {found.net:+.2%}, cash {_percent(found.cash)}{of_which}"
+    others = len(found.table) - len(held)
+    console.print(told + (f"; {others} stocks at 0" if others else ""), highlight=False, soft_wrap=True)
+    console.print(f"to be traded {_when(found)}", highlight=False, soft_wrap=True)
+    for note in found.notes:
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _when(found: Positions) -> str:
+    """The fill that the run's backtest takes."""
+    if found.delay == 0:
+        return f"at the {found.price} of {found.day} itself (delay 0), which no one can who knows that close"
+    after = "the next trading day" if found.delay == 1 else f"trading day {found.delay} after it"
+    known = "" if found.fill_day is None else f", {found.fill_day}"
+    return f"at the {found.price} of {after}{known} (delay {found.delay})"
+
+
 def _answer(outputs: Mapping[str, float]) -> str:
-    """One task's outputs for one stock: the value, or the likeliest level."""
+    """One task's outputs for one stock: the value, of a position without the share of Hold, or the likeliest level."""
+    values = {key: value for key, value in outputs.items() if "." not in key}
+    outputs = values or outputs
     name = max(outputs, key=lambda key: outputs[key])
     level = name.partition(".")[2]
     return f"{level} {outputs[name]:.0%}" if level else f"{outputs[name]:.4f}"

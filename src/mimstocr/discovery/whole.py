@@ -65,6 +65,8 @@ def discover(
     the main one among them. jobs: runs at once. What was found is written into the folder NAME-discovery after each
     part. A signal stops it, saved, and the same call goes on. Raises ConfigError for what cannot be compared.
     """
+    if config.agent is not None:
+        raise ConfigError(f"tasks are compared on a network, but agent is {config.agent.kind}; leave it out (agent=)")
     main, chosen = _tasks(config, candidates)
     most = len(chosen) + 1 if max_tasks is None else max_tasks
     if most < 2:

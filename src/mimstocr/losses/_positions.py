@@ -111,6 +111,6 @@ def hold_cautions(loss: Loss, hold: bool, reward: float, unit: str) -> list[str]
     if not hold or reward <= MUCH:
         return []
     return [
-        f"loss {loss.kind} pays Hold {reward:g} for {unit}, more than positions earn, so the money ends in "
+        f"loss {loss.kind} pays Hold {reward:g} for {unit}; positions earn less, so the money ends in "
         "cash (1 is the paper's); set loss.hold_reward to the daily rate of cash, or 0"
     ]

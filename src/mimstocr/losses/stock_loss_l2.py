@@ -71,7 +71,7 @@ class StockLossL2(StockLoss):
 
     def cautions(self, hold: bool) -> list[str]:
         """Whether Hold is paid too much, and what the published form cannot learn."""
-        told = hold_cautions(self, hold, self.hold_reward, "all the money, in units of the largest move,")
+        told = hold_cautions(self, hold, self.hold_reward, "all the money, in units of the largest move")
         if self.form == "published":
             told.append(
                 f"loss {self.kind} in its published form is the same for a long and a short position, so what side "

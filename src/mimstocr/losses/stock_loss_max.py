@@ -48,4 +48,4 @@ class StockLossMax(StockLoss):
 
     def cautions(self, hold: bool) -> list[str]:
         """Whether Hold is paid too much."""
-        return hold_cautions(self, hold, self.hold_reward, "all the money, in units of the largest move,")
+        return hold_cautions(self, hold, self.hold_reward, "all the money, in units of the largest move")
