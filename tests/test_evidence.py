@@ -8,6 +8,7 @@ import pytest
 
 from mimstocr.evidence import judge_task
 from mimstocr.tasks import TASKS, Task
+from mimstocr.tasks.returns import Return
 
 DAYS, STOCKS = 6, 5
 KINDS = ["return", "volume", "direction", "volatility", "regime", "momentum_line"]
@@ -31,6 +32,7 @@ def test_a_task_without_a_label_on_these_days_has_no_samples(kind: str) -> None:
     """Its data may end before the test does, which is seen after the training."""
     task = TASKS.get(kind)()
     table = table_of(task)
-    assert len(judge_task(table, "t", task)) > 1
+    priced = "t", Return(horizon=1, delay=1)  # whose returns positions are judged on
+    assert len(judge_task(table, "t", task, priced)) > 1
     nothing = table.with_columns(pl.lit(None, dtype=pl.Float32).alias("label.t"))
-    assert judge_task(nothing, "t", task) == {"samples": 0}
+    assert judge_task(nothing, "t", task, priced) == {"samples": 0}

@@ -131,14 +131,14 @@ def judge_task(table: pl.DataFrame, name: str, task: Task, priced: tuple[str, Re
     `position_metrics` on the raw returns of the task that the evidence is measured on, whatever their own label is.
     Without a label on these days there is nothing to judge: `samples` is 0.
     """
-    if task.target == "position":
-        returns, of_returns = priced
-        _, _, found = matrices_of(table, [name, f"label.{returns}"])
-        return _plain({**position_metrics(found[name], found[f"label.{returns}"], of_returns.span[1])})
-    label = f"label.{name}"
+    returns, of_returns = priced
+    label = f"label.{returns if task.target == 'position' else name}"
     known = table.filter(pl.col(label).is_not_null())
     if known.is_empty():
         return {"samples": 0}
+    if task.target == "position":  # one whose return is not known is counted, so all of them are handed on
+        _, _, found = matrices_of(table, [name, label])
+        return _plain({**position_metrics(found[name], found[label], of_returns.span[1])})
     if task.target == "level":
         true = known[label].to_numpy().astype(np.int64)
         odds = known.select([f"{name}.{level}" for level in task.levels]).to_numpy()

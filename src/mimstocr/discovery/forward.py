@@ -160,7 +160,9 @@ class _Trying:
         """The set as a cell of a study; all configured tasks together are the run that names none."""
         known = list(self.config.settled_tasks())
         learn = tuple(name for name in known if name in tasks)
-        training = self.config.training.model_copy(update={"learn": learn if len(learn) < len(known) else ()})
+        # rolling models predict the test, which has no say here
+        changes = {"learn": learn if len(learn) < len(known) else (), "rolling": None}
+        training = self.config.training.model_copy(update=changes)
         return Cell({"tasks": " + ".join(tasks)}, self.config.model_copy(update={"training": training}))
 
     def run(self, name: str, sets: Sequence[Sequence[str]], found: Selection) -> Selection:
