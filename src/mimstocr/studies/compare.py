@@ -33,27 +33,32 @@ SHARPES = {"backtest.net.sharpe": "net", "backtest.gross.sharpe": "gross"}
 
 
 def comparisons(results: Results, against: str) -> list[Table]:
-    """For each table of the study: every cell against the one that has the level `against` in its place.
+    """For each choice of figures in the study's tables: every cell against the one at level `against` in its place.
 
+    Tables that show the same figures, such as those of the mean and of the best run, are one comparison, of all runs.
     The daily test metrics of the seeds that both have are averaged, day by day, and their differences tested: the
     mean by a HAC t-test and a stationary bootstrap, adjusted over the table by Benjamini and Hochberg; the seeds'
     means by Mann and Whitney. The Sharpe ratio of a backtest is compared by the accounts' daily returns
-    (`sharpe_difference`). Raises ConfigError when no axis has the level, or no table shows a daily metric.
+    (`sharpe_difference`). Raises ConfigError when no axis has the level, no shown cell is at it, or there is no table.
     """
-    axis = next((axis for axis in results.grid.study.shown_axes if against in results.levels(axis)), None)
+    study = results.grid.study
+    axis = next((axis for axis in study.shown_axes if against in results.levels(axis)), None)
     if axis is None:
-        known = [level for axis in results.grid.study.shown_axes for level in results.levels(axis)]
+        if away := next((axis for axis in study.shown_axes if against in study.levels(axis)), None):
+            raise ConfigError(
+                f"--against: no cell at level {against!r} of {away} is shown, as --only or the small form leaves it "
+                "out; keep it"
+            )
+        known = [level for axis in study.shown_axes for level in results.levels(axis)]
         raise ConfigError(f"--against: no level {against!r} in study {results.grid.name}; {near(against, known)}")
-    tables = [
-        _compare(results, exhibit, axis, against, number)
-        for number, exhibit in enumerate(show for show in results.grid.study.show if isinstance(show, TableExhibit))
-    ]
-    if not tables:
+    shown = [exhibit.metrics for exhibit in study.show if isinstance(exhibit, TableExhibit)]
+    if not shown:
         raise ConfigError(f"--against: study {results.grid.name} shows no table, and so nothing to compare")
-    return tables
+    distinct = [metrics for number, metrics in enumerate(shown) if metrics not in shown[:number]]
+    return [_compare(results, metrics, axis, against, number) for number, metrics in enumerate(distinct)]
 
 
-def _compare(results: Results, exhibit: TableExhibit, axis: str, against: str, number: int) -> Table:
+def _compare(results: Results, metrics: Mapping[str, str], axis: str, against: str, number: int) -> Table:
     @lru_cache
     def series(name: str) -> Series:
         return _series(results.of(cells[name]))
@@ -87,7 +92,7 @@ def _compare(results: Results, exhibit: TableExhibit, axis: str, against: str, n
             notes.append(f"{shown.name}: no seed of which both it and {base.name} have a run folder; not compared")
             continue
         levels = [shown.levels[name] for name in axes]
-        for label, figure in exhibit.metrics.items():
+        for label, figure in metrics.items():
             metric = figure.removeprefix("test.")
             here = [some[seed][1] for some in (ours, theirs) for seed in seeds]
             try:
