@@ -124,7 +124,11 @@ def positions(path: Path, *, day: date | None = None, source: str | None = None)
         cash=1.0 - gross,
         hold=said.hold(task),
         seeds=config.seeds,
-        notes=[*_notes(said, settings, strategy, weights, alone), *stale(path, days[said.at])],
+        notes=[
+            *_notes(said, settings, strategy, weights, alone),
+            *_short_past(folder, said),
+            *stale(path, days[said.at]),
+        ],
     )
 
 
@@ -284,8 +288,29 @@ def _notes(said: _Said, settings: BacktestSettings, strategy: Weights, weights: 
             f"the run's own backtest trades {settings.strategy.kind} by the score, not these weights; they are those "
             "of strategy positions"
         )
+    elif (main := next(iter(said.config.learned()))) != (task := _position_task(said.config)):
+        told.append(
+            f"the run's own backtest trades the score, which is what task {main} says, not these weights of task "
+            f"{task}; the first task ranks the stocks"
+        )
     if (weights < 0).any() and not settings.market.short:
         told.append(f"the market of the run, {settings.market.kind}, sells nothing short, but there are shorts")
     if settings.every > 1:
         told.append(f"the run's backtest follows every {settings.every}th decision, counted from its first")
     return told
+
+
+def _short_past(folder: RunFolder, said: _Said) -> list[str]:
+    """A note when the data begin too late for the first window that was read: of the day, of an agent of its test."""
+    told, first, agent = folder.read_json("data.json"), said.at, said.config.agent
+    window = told["features"]["window"]
+    if agent is not None:
+        window = agent.environment.window
+        first = int(np.searchsorted(days_of(said.panel), np.datetime64(told["splits"]["test"]["first"])))
+    known = min(int(own.last[first]) + 1 for own in own_calendars(said.panel) if own.last[first] >= 0)
+    if known >= window:
+        return []
+    return [
+        f"the data have {known} days up to {day_text(days_of(said.panel)[first])}, fewer than a window of {window}; "
+        "what is missing is set to the training median, so give data that begin earlier"
+    ]

@@ -392,6 +392,8 @@ def _try_backtest(prepared: Prepared) -> None:
     settings = prepared.config.traded()
     shape = (test.stop - test.start, prepared.panel.sizes["symbol"])
     scores = np.where(prepared.rows[test], np.random.default_rng(0).normal(size=shape), np.nan)
+    if prepared.config.agent is not None and not settings.market.short:
+        scores = np.abs(scores)  # an agent leaves in cash what such a market does not sell short
     scores = carried(prepared.panel, scores, test)
     check_columns(settings.strategy.reads, output_columns(prepared.learned))
     made = _made_up(prepared, test)

@@ -60,6 +60,9 @@ class Agent(Component):
         versions = {name: version(name) for name in ("stable-baselines3", "gymnasium")}
         return {"device": "cpu", "device_name": platform.machine(), **versions}
 
+    def check(self) -> None:
+        """Raise ConfigError when it would never learn."""
+
     @abstractmethod
     def make(self, env: VecEnv, seed: int) -> BaseAlgorithm:
         """The untrained algorithm in its environment, on the CPU: it acts a day at a time, for which a GPU is slow."""
@@ -113,6 +116,15 @@ class OffPolicy(Agent):
     """Steps from one round of updates to the next."""
     updates: PositiveInt = 1
     """Updates a round."""
+
+    def check(self) -> None:
+        """Raise ConfigError when all steps come before learning starts."""
+        lived = -(-self.total_steps // self.train_every) * self.train_every
+        if lived <= self.learning_starts:
+            raise ConfigError(
+                f"agent.learning_starts: expected fewer than the {lived} steps that are lived, got "
+                f"{self.learning_starts}, so nothing would be learned; lower it, or raise agent.total_steps"
+            )
 
     def common(self, env: VecEnv, seed: int) -> dict[str, Any]:
         """Arguments that all off-policy algorithms take."""

@@ -59,6 +59,7 @@ class AgentLearner:
             )
         if config.training.rolling is not None:
             raise ConfigError("training.rolling trains a network on through the test days, not an agent; leave it out")
+        self.agent.check()
         PortfolioEnv(self._of(prepared).train, self.agent.environment.episode)
 
     def trainings(self, prepared: Prepared, folder: RunFolder) -> Callable[[int], AgentTrainer]:

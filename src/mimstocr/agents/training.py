@@ -205,8 +205,8 @@ class AgentTrainer:
     def _refuse(self, what: str) -> None:
         raise TrainingError(
             f"agent {self.agent.kind} came to numbers that are not finite at step {self.model.num_timesteps} (seed "
-            f"{self.seed}): {what}. Lower agent.learning_rate or agent.environment.reward_scale; the last checkpoint is "
-            "whole"
+            f"{self.seed}): {what}. Lower agent.learning_rate or agent.environment.reward_scale in a run of another "
+            "name; what was saved before is whole"
         ) from None
 
     def _check_identity(self, header: Mapping[str, Any], path: Path) -> None:
